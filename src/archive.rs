@@ -1,0 +1,1 @@
+//! The port `Pinner`: where segments are kept.

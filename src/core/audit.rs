@@ -1,0 +1,1 @@
+//! The audit: from bytes to findings and a verdict.

@@ -1,0 +1,1 @@
+//! CARv1 files: one root, blocks in order.

@@ -1,0 +1,1 @@
+//! The signed statements about a tree: checkpoint and live head.

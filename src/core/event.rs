@@ -1,0 +1,1 @@
+//! A validated event: one slice of an envelope a person.

@@ -1,0 +1,1 @@
+//! The notes of kind 8: rotation and revocation of the log's key.

@@ -1,0 +1,1 @@
+//! The RFC 6962 tree: peaks, roots, inclusion and consistency proofs.

@@ -1,0 +1,1 @@
+//! A sealed part: commitment, padding, encryption, and the checks of opening it.

@@ -1,0 +1,1 @@
+//! What leaves the log alone: `.tlog-proof` files, disclosures, evidence tars.

@@ -1,0 +1,1 @@
+//! A record as the broker delivered it.

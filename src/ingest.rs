@@ -1,0 +1,1 @@
+//! The port `Source`: where records come from.

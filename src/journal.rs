@@ -1,0 +1,1 @@
+//! The local durable log; the only place that names sled.

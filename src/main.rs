@@ -1,0 +1,3 @@
+//! The binary: parses the command line, calls it, turns an error into message, hint and exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The generated protobuf messages of `proto/pinfold/v1`.

@@ -1,0 +1,1 @@
+//! The port `Registrar`: where governance queries run.
