@@ -1,0 +1,1 @@
+//! The pinners against a real Kubo node.

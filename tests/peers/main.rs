@@ -1,0 +1,9 @@
+//! The tests against real peers: Apache Kafka, Kubo, the Snowflake peer behind our strict front.
+//!
+//! `scripts/test` installs the peers into `$PINFOLD_PEERS`; the harness in `peer/` starts and ends them, by pid, on
+//! loopback ports of its own. A peer that is not installed fails the test that needs it.
+
+mod archive;
+mod ingest;
+mod peer;
+mod registry;

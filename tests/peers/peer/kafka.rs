@@ -1,0 +1,1 @@
+//! Apache Kafka in KRaft mode, one node, on loopback.

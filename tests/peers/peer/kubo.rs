@@ -1,0 +1,1 @@
+//! A Kubo node, offline, on loopback.

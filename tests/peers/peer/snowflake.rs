@@ -1,0 +1,1 @@
+//! snowduck behind our strict front of the Snowflake SQL API.

@@ -1,0 +1,1 @@
+//! The Snowflake registrar against its peer.
