@@ -1,3 +1,7 @@
-//! The binary: parses the command line, calls it, turns an error into message, hint and exit code.
+//! The binary: everything is in the library, `pinfold::cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pinfold::cli::main()
+}

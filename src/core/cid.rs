@@ -82,7 +82,7 @@ impl Cid {
         }
     }
 
-    fn to_ipld(self) -> Option<cid::Cid> {
+    pub(super) fn to_ipld(self) -> Option<cid::Cid> {
         let multihash = multihash::Multihash::wrap(u64::from(MultihashCode::Sha2_256), &self.hash.0).ok()?;
         Some(cid::Cid::new_v1(self.codec.code(), multihash))
     }

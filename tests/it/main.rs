@@ -1,3 +1,23 @@
 //! The offline tests: one binary, no peer, no network beyond loopback.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "helpers outside a test function may fail loudly too"
+)]
+
+mod bodies;
+mod dictionary;
+mod log_parts;
+mod log_vector;
+mod memory;
+mod negative;
+mod proto_drift;
+mod readme;
+mod rfc6962;
 mod vectors;

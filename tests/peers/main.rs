@@ -3,7 +3,18 @@
 //! `scripts/test` installs the peers into `$PINFOLD_PEERS`; the harness in `peer/` starts and ends them, by pid, on
 //! loopback ports of its own. A peer that is not installed fails the test that needs it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers outside a test function may fail loudly too"
+)]
+
 mod archive;
 mod ingest;
+mod line;
 mod peer;
+mod readers;
 mod registry;

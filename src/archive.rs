@@ -1,1 +1,0 @@
-//! The port `Pinner`: where segments are kept.

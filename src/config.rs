@@ -1,1 +1,0 @@
-//! File and environment to a validated configuration; nobody else reads either.

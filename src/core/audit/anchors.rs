@@ -1,0 +1,119 @@
+//! The anchor of a segment: what others said about its checkpoint.
+//!
+//! Cosignatures of the verifier's own witnesses are verified. Time-stamp tokens are listed and not checked: nothing
+//! may rest on them yet.
+
+use std::io::Read;
+
+use super::super::checkpoint::Statement;
+use super::super::cid::Cid;
+use super::super::finding::{Code, Refused};
+use super::super::rules::Fault;
+use super::super::segment::Seal;
+use super::super::segment::read::read_anchor;
+use super::super::seq::Size;
+use super::super::time::Timestamp;
+use super::report::Fresh;
+use super::{Audit, AuditInput};
+
+/// Who stands behind an anchor.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum AnchorKind {
+    /// A witness of the verifier's, verified.
+    Witness,
+    /// A time-stamp authority, not checked.
+    Tsa,
+}
+
+impl AnchorKind {
+    /// The word scripts see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AnchorKind::Witness => "witness",
+            AnchorKind::Tsa => "tsa",
+        }
+    }
+}
+
+/// A cosignature that verified, or a time stamp.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnchorSeen {
+    /// Who.
+    pub kind: AnchorKind,
+    /// The witness's key name; `unchecked` for a time stamp.
+    pub authority: String,
+    /// The segment.
+    pub segment: u64,
+    /// The size of its checkpoint.
+    pub size: Size,
+    /// When the witness signed; `None` for a time stamp.
+    pub time: Option<Timestamp>,
+}
+
+/// Reads the anchor file of the segment of `seal`.
+pub(super) fn check_anchor<R: Read>(
+    source: R,
+    input: &AuditInput,
+    seal: &Seal,
+    seal_cid: Cid,
+    add: &mut impl FnMut(Fault),
+) -> Vec<AnchorSeen> {
+    let mut seen = Vec::new();
+    let read = || -> Result<(), Refused> {
+        let (_, anchor) = read_anchor(source, input.limits)?;
+        if anchor.seal != seal_cid {
+            return Err(Refused::new(
+                Code::SealLink,
+                format!("anchor of {}, the segment's is {seal_cid}", anchor.seal),
+            ));
+        }
+        let statement = Statement::parse(&anchor.checkpoint)?;
+        if statement.head.origin != seal.origin {
+            return Err(Refused::new(Code::WrongOrigin, format!("anchor of {}", statement.head.origin)));
+        }
+        if !anchor.checkpoint.starts_with(&seal.checkpoint) {
+            return Err(Refused::new(Code::BadSignature, "anchor: not the seal's checkpoint and lines after it"));
+        }
+        let of = |kind, authority: &str, time| AnchorSeen {
+            kind,
+            authority: authority.to_owned(),
+            segment: seal.segment,
+            size: statement.head.size,
+            time,
+        };
+        for witness in &input.witnesses {
+            match witness.verify(&statement.note) {
+                Ok(times) => {
+                    seen.extend(times.into_iter().map(|time| of(AnchorKind::Witness, witness.name(), Some(time))));
+                }
+                Err(refused) => add(Fault::refused(None, "anchor", refused)),
+            }
+        }
+        seen.extend(anchor.tsa.iter().map(|_| of(AnchorKind::Tsa, "unchecked", None)));
+        Ok(())
+    };
+    if let Err(refused) = read() {
+        add(Fault::refused(None, "anchor", refused));
+    }
+    seen
+}
+
+impl Audit<'_> {
+    /// A closed log is confirmed by as many witnesses of its newest checkpoint as the verifier asks for: nothing can
+    /// come after it that they would not have seen.
+    pub(super) fn confirmed_by_anchors(&self) -> Option<Fresh> {
+        let size = self.newest().filter(|_| self.rules.is_closed())?.size;
+        let mut names: Vec<&str> =
+            self.anchors.iter().filter(|seen| seen.is_witness_of(size)).map(|seen| &*seen.authority).collect();
+        names.sort_unstable();
+        names.dedup();
+        let min = self.input.cosignatures_min.filter(|min| *min > 0)?;
+        (names.len() >= min).then_some(Fresh { source: "anchors", size })
+    }
+}
+
+impl AnchorSeen {
+    fn is_witness_of(&self, size: Size) -> bool {
+        self.kind == AnchorKind::Witness && self.size == size
+    }
+}

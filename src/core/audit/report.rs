@@ -1,0 +1,345 @@
+//! What an audit says: findings, checks, verdict.
+
+use std::collections::BTreeSet;
+
+use super::super::finding::{Code, verdict};
+use super::super::hash::Hash;
+use super::super::origin::Origin;
+use super::super::position::Partition;
+use super::super::rules::Fault;
+use super::super::seq::{Seq, Size};
+use super::anchors::AnchorSeen;
+use super::{Audit, Joined};
+
+/// How much a finding matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Severity {
+    /// The log is not what it claims, or not all of it is there.
+    Error,
+    /// Something could not be checked.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+impl Severity {
+    /// The word scripts see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        }
+    }
+}
+
+/// One thing found wrong, with its place and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// Which.
+    pub code: Code,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The entry, where it is one.
+    pub seq: Option<Seq>,
+    /// The segment, where it is one.
+    pub segment: Option<u64>,
+    /// What was looked at.
+    pub place: String,
+    /// What would have been right.
+    pub expected: String,
+    /// What was there.
+    pub found: String,
+    /// What a person can do now.
+    pub hint: &'static str,
+}
+
+impl Finding {
+    fn new(segment: Option<u64>, fault: Fault) -> Finding {
+        let severity = match fault.code.exit() {
+            Some(50) => Severity::Warning,
+            Some(_) => Severity::Error,
+            None => Severity::Info,
+        };
+        let hint = hint(fault.code);
+        let Fault { code, seq, place, expected, found } = fault;
+        Finding { code, severity, seq, segment, place, expected, found, hint }
+    }
+}
+
+/// Collects findings up to a limit, and counts the rest: a verdict needs every code, a person not every line.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Findings {
+    kept: Vec<Finding>,
+    max: usize,
+    total: u64,
+    pub(super) codes: BTreeSet<Code>,
+    first_bad_seq: Option<Seq>,
+}
+
+impl Findings {
+    pub(super) fn new(max: usize) -> Findings {
+        Findings { max, ..Findings::default() }
+    }
+
+    pub(super) fn add(&mut self, segment: Option<u64>, fault: Fault) {
+        let finding = Finding::new(segment, fault);
+        self.total += 1;
+        self.codes.insert(finding.code);
+        if finding.severity == Severity::Error {
+            self.first_bad_seq = min_seq(self.first_bad_seq, finding.seq);
+        }
+        if self.kept.len() < self.max {
+            self.kept.push(finding);
+        }
+    }
+
+    pub(super) fn add_all(&mut self, segment: u64, faults: impl IntoIterator<Item = Fault>) {
+        faults.into_iter().for_each(|fault| self.add(Some(segment), fault));
+    }
+
+    pub(super) fn append(&mut self, other: Findings) {
+        let room = self.max.saturating_sub(self.kept.len());
+        self.kept.extend(other.kept.into_iter().take(room));
+        self.total += other.total;
+        self.codes.extend(other.codes);
+        self.first_bad_seq = min_seq(self.first_bad_seq, other.first_bad_seq);
+    }
+}
+
+fn min_seq(one: Option<Seq>, other: Option<Seq>) -> Option<Seq> {
+    one.into_iter().chain(other).min()
+}
+
+/// Whether a check was made, and how it went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CheckStatus {
+    /// Made, nothing found.
+    Ok,
+    /// Made, something found.
+    Failed,
+    /// Not made: what it needs was not supplied.
+    Skipped,
+}
+
+impl CheckStatus {
+    /// The word scripts see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CheckStatus::Ok => "ok",
+            CheckStatus::Failed => "failed",
+            CheckStatus::Skipped => "skipped",
+        }
+    }
+}
+
+/// A row of the table in format.md, Verification.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// `blocks`, `chain`, `keys`, `joins`, `completeness`, `payload`, `anchors`, `known-head`.
+    pub name: &'static str,
+    /// How it went.
+    pub status: CheckStatus,
+    /// A sentence for a person.
+    pub detail: String,
+}
+
+/// The source outside the archive that confirms the newest checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fresh {
+    /// `known-head` or `anchors`.
+    pub source: &'static str,
+    /// The size it confirms.
+    pub size: Size,
+}
+
+/// The result of an audit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// The exit code of `verify`: 0, 10, 20, 30, 40 or 50.
+    pub exit: u8,
+    /// The log, if any seal could be read.
+    pub origin: Option<Origin>,
+    /// The size of the newest checkpoint that could be read.
+    pub size: Size,
+    /// The recomputed root at that size.
+    pub root: Option<Hash>,
+    /// The segments looked at, the missing ones included.
+    pub segments: u64,
+    /// The first entry a finding of severity error names.
+    pub first_bad_seq: Option<Seq>,
+    /// What was checked.
+    pub checks: Vec<Check>,
+    /// What was found, up to `findings_max`.
+    pub findings: Vec<Finding>,
+    /// How many findings there were.
+    pub findings_total: u64,
+    /// Every code among them, the ones not listed included.
+    pub codes: BTreeSet<Code>,
+    /// What nothing proves, though nothing was found.
+    pub unproven: Vec<String>,
+    /// Whether the last entry closes the log.
+    pub is_closed: bool,
+    /// The next offset of each partition that is accounted for.
+    pub next: Vec<(Partition, u64)>,
+    /// Cosignatures that verified, and time stamps.
+    pub anchors: Vec<AnchorSeen>,
+    /// Who confirms the newest checkpoint.
+    pub fresh: Option<Fresh>,
+    /// Segments whose payload is absent because an entry pruned it, as first and last.
+    pub pruned: Vec<(u64, u64)>,
+    /// The bytes read.
+    pub bytes: u64,
+}
+
+impl Report {
+    /// The verdict in words.
+    pub fn verdict(&self) -> &'static str {
+        match self.exit {
+            0 | 10 => "valid",
+            20 => "incomplete",
+            30 => "diverged",
+            40 => "tampered",
+            _ => "cannot check",
+        }
+    }
+
+    /// Adds findings that others made (registries, journal) and decides again.
+    pub fn add(&mut self, faults: impl IntoIterator<Item = (Option<u64>, Fault)>, findings_max: usize) {
+        for (segment, fault) in faults {
+            let finding = Finding::new(segment, fault);
+            self.codes.insert(finding.code);
+            self.findings_total += 1;
+            if self.findings.len() < findings_max {
+                self.findings.push(finding);
+            }
+        }
+        self.exit = decide(&self.codes, self.fresh.is_some());
+    }
+}
+
+fn decide(codes: &BTreeSet<Code>, is_fresh: bool) -> u8 {
+    verdict(codes.iter().copied(), if is_fresh { 0 } else { 10 })
+}
+
+impl Audit<'_> {
+    pub(super) fn report(self, fresh: Option<Fresh>) -> Report {
+        let checks = self.checks();
+        let unproven = self.unproven();
+        let newest = self.segments.iter().rev().flatten().next();
+        let fresh = fresh.or_else(|| self.confirmed_by_anchors());
+        Report {
+            exit: decide(&self.findings.codes, fresh.is_some()),
+            size: newest.map_or(Size(0), |joined| joined.size),
+            root: newest.and_then(|joined| joined.root),
+            segments: self.segments.len() as u64,
+            first_bad_seq: self.findings.first_bad_seq,
+            checks,
+            findings_total: self.findings.total,
+            codes: self.findings.codes,
+            findings: self.findings.kept,
+            unproven,
+            is_closed: self.rules.is_closed(),
+            next: self.rules.completeness().positions().collect(),
+            origin: self.origin,
+            anchors: self.anchors,
+            fresh,
+            pruned: self.pruned,
+            bytes: self.bytes,
+        }
+    }
+
+    /// The payload a seal names is held by the frames themselves, or by the kind 5 entry of a later segment.
+    fn unproven(&self) -> Vec<String> {
+        if self.has_payload_files {
+            return Vec::new();
+        }
+        let last = self.next_segment().saturating_sub(1);
+        let is_unnamed = |joined: &Joined| joined.payload.is_some() && !joined.is_named;
+        let unnamed = (0..).zip(&self.segments).filter(|(_, joined)| joined.as_ref().is_some_and(is_unnamed));
+        unnamed
+            .map(|(segment, _)| match segment == last {
+                true => format!("payload of segment {segment}, the newest"),
+                false => format!("payload of segment {segment}"),
+            })
+            .collect()
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for (name, codes, detail) in CHECKS {
+            let is_failed = codes.iter().any(|code| self.findings.codes.contains(code));
+            let is_skipped = match *name {
+                "payload" => !self.has_payload_files,
+                "anchors" => self.anchors.is_empty(),
+                "known-head" => self.input.known_head.is_none(),
+                _ => false,
+            };
+            let status = match (is_failed, is_skipped) {
+                (true, _) => CheckStatus::Failed,
+                (false, true) => CheckStatus::Skipped,
+                (false, false) => CheckStatus::Ok,
+            };
+            checks.push(Check { name, status, detail: (*detail).to_owned() });
+        }
+        checks
+    }
+}
+
+/// The checks, the codes that make each fail, and what each looked at.
+const CHECKS: &[(&str, &[Code], &str)] = &[
+    (
+        "blocks",
+        &[
+            Code::BlockHash,
+            Code::BlockMissing,
+            Code::BlockExtra,
+            Code::NonCanonical,
+            Code::UnknownVersion,
+            Code::LimitExceeded,
+        ],
+        "every block hashes to its CID, all are there and none more, each in its only form",
+    ),
+    (
+        "chain",
+        &[Code::SeqGap, Code::ChainLink, Code::RootMismatch, Code::LeafHash],
+        "entries follow one another and give the signed roots",
+    ),
+    (
+        "keys",
+        &[Code::BadSignature, Code::UnknownKey, Code::RevokedKey, Code::Unreachable],
+        "each checkpoint is signed by the log's key of its size",
+    ),
+    ("joins", &[Code::SealLink, Code::SegmentMissing, Code::WrongOrigin], "segments follow one another in one log"),
+    ("completeness", &[Code::OffsetGap, Code::OffsetOverlap], "every broker offset is an entry or a declared gap"),
+    ("payload", &[Code::FrameDigest, Code::Commitment], "every part has the frame its entry names"),
+    ("anchors", &[Code::BadCosignature, Code::BadTimestamp], "cosignatures verify; time stamps are not checked yet"),
+    (
+        "known-head",
+        &[Code::RolledBack, Code::Forked, Code::TailMissing],
+        "the head known outside is one of this log, and none is newer",
+    ),
+];
+
+fn hint(code: Code) -> &'static str {
+    match code {
+        Code::BlockHash | Code::BlockMissing | Code::BlockExtra => {
+            "fetch this file from another pin target and verify again"
+        }
+        Code::SegmentMissing | Code::TailMissing => "fetch the missing segment from a pin target by its CID",
+        Code::RolledBack | Code::Forked => "keep both heads: together they show what the log's operator must explain",
+        Code::UnknownKey => "ask the operator for the vkey by another channel than the archive",
+        Code::RevokedKey => "trust nothing this key signed beyond the vouched size",
+        Code::OffsetGap => "the log's own key left these offsets out: ask the operator for a signed reason",
+        Code::OffsetOverlap => "the log's own key counted an offset twice: compare with the broker",
+        Code::Unreachable => "supply what is named here and verify again",
+        Code::UnknownVersion => "verify with a newer release",
+        Code::LimitExceeded => "raise the limit only if you trust where the file came from",
+        Code::FrameDigest | Code::Commitment => "the leaf is signed, the frame is not its own: fetch the payload again",
+        Code::RegistryDiffers | Code::RegistryMissing | Code::RegistryExtra | Code::RegistryDouble => {
+            "rebuild the registry from the archive"
+        }
+        Code::BadCosignature | Code::BadTimestamp => "fetch the anchor again; the log itself may still be sound",
+        _ => "keep this archive as evidence and compare it with a copy from another pin target",
+    }
+}

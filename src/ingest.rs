@@ -1,1 +1,0 @@
-//! The port `Source`: where records come from.

@@ -1,1 +1,0 @@
-//! The local durable log; the only place that names sled.

@@ -1,1 +1,0 @@
-//! The keys of operator epochs and subjects, in a store of their own outside the journal.

@@ -1,1 +1,0 @@
-//! The port `Registrar`: where governance queries run.
