@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod core;
+pub mod journal;
 pub mod keyring;
 pub mod proto;

@@ -13,6 +13,7 @@
 
 mod bodies;
 mod dictionary;
+mod journal;
 mod log_parts;
 mod log_vector;
 mod memory;
@@ -20,4 +21,5 @@ mod negative;
 mod proto_drift;
 mod readme;
 mod rfc6962;
+mod soak;
 mod vectors;
