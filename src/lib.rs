@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod core;
+pub mod ingest;
 pub mod journal;
 pub mod keyring;
 pub mod proto;
