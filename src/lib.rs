@@ -1,5 +1,6 @@
 //! Pinfold folds consent and data events into a signed, hash-chained log, archives it by content and registers it in SQL.
 
+pub mod archive;
 pub mod cli;
 pub mod core;
 pub mod ingest;
