@@ -7,3 +7,4 @@ pub mod ingest;
 pub mod journal;
 pub mod keyring;
 pub mod proto;
+pub mod registry;
