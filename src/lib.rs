@@ -2,7 +2,9 @@
 
 pub mod archive;
 pub mod cli;
+pub mod config;
 pub mod core;
+pub mod http;
 pub mod ingest;
 pub mod journal;
 pub mod keyring;

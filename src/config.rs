@@ -1,0 +1,649 @@
+//! File and environment to a validated [`Config`]. Nothing else reads the environment or the file.
+//!
+//! Unknown keys and variables are errors with line, column and the nearest known key: a misspelt limit that is
+//! silently ignored is a fault nobody finds. Contract: surface.md, Config.
+
+mod error;
+mod load;
+mod quantity;
+mod template;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use error::ConfigError;
+pub use load::{config_path, load};
+pub use quantity::{ByteCount, Delay};
+pub use template::template;
+
+/// Everything a log is run with. Paths are absolute or relative to the working directory once loaded.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The log itself.
+    pub log: Log,
+    /// What is said while it runs.
+    #[serde(default)]
+    pub logging: Logging,
+    /// Where the keys of people and epochs are.
+    #[serde(default)]
+    pub keyring: Keyring,
+    /// How identifiers are normalised before look-up.
+    #[serde(default)]
+    pub identity: Identity,
+    /// Where records come from, by name.
+    #[serde(default)]
+    pub source: BTreeMap<String, Source>,
+    /// When a segment is sealed.
+    #[serde(default)]
+    pub seal: Seal,
+    /// What is refused or waited for.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How many copies there must be.
+    #[serde(default)]
+    pub archive: Archive,
+    /// What is kept on this machine.
+    #[serde(default)]
+    pub local: Local,
+    /// Where segments are pinned, by name.
+    #[serde(default)]
+    pub pin: BTreeMap<String, Pin>,
+    /// Where segments are registered, by name.
+    #[serde(default)]
+    pub registry: BTreeMap<String, Registry>,
+    /// Health and metrics.
+    #[serde(default)]
+    pub http: Http,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// The log's name: 3 to 128 of `a-z 0-9 . - _ /`, once for ever.
+    pub origin: String,
+    /// The tenant its rows belong to; one log, one tenant.
+    #[serde(default)]
+    pub tenant: String,
+    /// The directory of journal, archive and the SQLite registry.
+    #[serde(default = "defaults::data")]
+    pub data: PathBuf,
+    /// The directory of the last head, best on another volume.
+    #[serde(default = "defaults::heads")]
+    pub heads: PathBuf,
+    /// The Ed25519 note key, PKCS#8 PEM.
+    #[serde(default = "defaults::key_file")]
+    pub key_file: PathBuf,
+    /// Whether `run` may make a log where nothing anywhere knows the origin.
+    #[serde(default)]
+    pub create: bool,
+    /// How long a stop may take.
+    #[serde(default = "defaults::stop_within")]
+    pub stop_within: Delay,
+}
+
+/// `[logging]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: Level,
+    /// Text or JSON lines.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Only what ends the work.
+    Error,
+    /// What someone should look at.
+    Warn,
+    /// What happened.
+    Info,
+    /// Every step.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+}
+
+/// How it is logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// Lines for machines.
+    Json,
+}
+
+/// `[keyring]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keyring {
+    /// Its directory, best on another volume and in no archive backup.
+    pub path: PathBuf,
+    /// What wraps its shards.
+    pub kek: Kek,
+    /// People whose keys are kept in memory at once, at most.
+    pub cached_subjects_max: u64,
+}
+
+/// `keyring.kek`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Kek {
+    /// A key in a file: for development, `doctor` says so.
+    File {
+        /// The file, 32 bytes in hex.
+        path: PathBuf,
+    },
+}
+
+/// `[identity]`
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// Mail addresses.
+    pub email: Normalise,
+    /// Telephone numbers.
+    pub phone: Normalise,
+    /// Everything else.
+    pub other: Normalise,
+}
+
+/// How an identifier is normalised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalise {
+    /// White space around it removed, lower case.
+    Lower,
+    /// `+` and digits.
+    E164,
+    /// As it is.
+    Verbatim,
+}
+
+/// `[source.NAME]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Source {
+    /// Redpanda or Apache Kafka.
+    Kafka(Kafka),
+}
+
+/// `[source.NAME]` with `kind = "kafka"`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// Addresses to begin with.
+    pub brokers: Vec<String>,
+    /// How partitions come to this member.
+    #[serde(default = "defaults::assignment")]
+    pub assignment: Assignment,
+    /// The consumer group.
+    #[serde(default = "defaults::group")]
+    pub group: String,
+    /// The stable member name; the host name and the origin where empty.
+    #[serde(default)]
+    pub instance: String,
+    /// Where to begin in a partition we hold no position of: `earliest`, `latest` or a time (RFC 3339).
+    #[serde(default = "defaults::start")]
+    pub start: String,
+    /// The file with the SASL password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Passed to librdkafka, minus what breaks exactly-once.
+    #[serde(default)]
+    pub librdkafka: BTreeMap<String, String>,
+    /// The topics.
+    #[serde(default)]
+    pub topic: Vec<Topic>,
+}
+
+/// How partitions come to a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Assignment {
+    /// By the consumer group.
+    Group,
+    /// All of them, without a group.
+    Static,
+}
+
+/// `[[source.NAME.topic]]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Topic {
+    /// The topic, or none where `pattern` is given.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// A regular expression over topic names.
+    #[serde(default)]
+    pub pattern: Option<String>,
+    /// The public name of the topic in the log; its own where empty. Only with `name`.
+    #[serde(default)]
+    pub alias: String,
+    /// How its records are read.
+    #[serde(default = "defaults::decode")]
+    pub decode: Decode,
+    /// The retention class of what it holds.
+    #[serde(default = "defaults::retention_class")]
+    pub retention_class: String,
+    /// Whether other logs fold it too.
+    #[serde(default)]
+    pub shared: bool,
+}
+
+/// How records are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Decode {
+    /// By content type, headers and first byte.
+    Auto,
+    /// The protobuf envelope.
+    Protobuf,
+    /// CloudEvents 1.0, structured, batch or binary.
+    Cloudevents,
+    /// Not at all.
+    Raw,
+}
+
+/// `[seal]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Seal {
+    /// Entries of a segment, at most; the format allows 65,536.
+    pub entries_max: u64,
+    /// Frame bytes of a segment before it is sealed.
+    pub bytes_max: ByteCount,
+    /// The age at which a segment of `entries_min` events is sealed.
+    pub age_max: Delay,
+    /// Events that make an aged segment worth sealing.
+    pub entries_min: u64,
+    /// The age at which any event is sealed.
+    pub age_limit: Delay,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Key, value and headers of a record, at most.
+    pub record_bytes_max: ByteCount,
+    /// People in one event, at most; the format allows 199.
+    pub subjects_per_event_max: u64,
+    /// Free space under which intake pauses.
+    pub disk_free_min: ByteCount,
+    /// Sealed bytes not yet archived above which intake pauses.
+    pub backlog_max: ByteCount,
+}
+
+/// `[archive]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Archive {
+    /// Copies a segment must have.
+    pub copies_min: u64,
+    /// How often copies are sampled.
+    pub audit_every: Delay,
+    /// Blocks a sample takes.
+    pub audit_sample: u64,
+}
+
+/// `[local]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Local {
+    /// How long entries stay in the journal after they are done everywhere: a time, or `all`.
+    pub keep_journal: Keep,
+    /// How long segments stay in the archive folder after they are done everywhere: a time, or `all`.
+    pub keep_archive: Keep,
+}
+
+/// How long something local is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keep {
+    /// For ever.
+    All,
+    /// This long.
+    For(Delay),
+}
+
+/// `[pin.NAME]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Pin {
+    /// A Kubo node.
+    Kubo(Kubo),
+    /// A directory.
+    Folder(Folder),
+}
+
+impl Pin {
+    /// What it gets.
+    pub fn contents(&self) -> Contents {
+        match self {
+            Pin::Kubo(kubo) => kubo.contents,
+            Pin::Folder(folder) => folder.contents,
+        }
+    }
+
+    /// Whether a segment is not done without it.
+    pub fn required(&self) -> bool {
+        match self {
+            Pin::Kubo(kubo) => kubo.required,
+            Pin::Folder(folder) => folder.required,
+        }
+    }
+}
+
+/// `[pin.NAME]` with `kind = "kubo"`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kubo {
+    /// The RPC address.
+    pub url: String,
+    /// Whether strangers can fetch from it.
+    #[serde(default = "defaults::network")]
+    pub network: Network,
+    /// What it gets.
+    #[serde(default)]
+    pub contents: Contents,
+    /// Allows payload on a public network.
+    #[serde(default)]
+    pub public_payload: bool,
+    /// Basic authentication: the user.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Basic authentication: the file with the password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// How long one call may take.
+    #[serde(default = "defaults::call_timeout")]
+    pub timeout: Delay,
+    /// Whether a segment is not done without it.
+    #[serde(default = "defaults::yes")]
+    pub required: bool,
+}
+
+/// `[pin.NAME]` with `kind = "folder"`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// The directory.
+    pub path: PathBuf,
+    /// What it gets.
+    #[serde(default)]
+    pub contents: Contents,
+    /// Whether a segment is not done without it.
+    #[serde(default = "defaults::yes")]
+    pub required: bool,
+}
+
+/// Who can reach a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Only us.
+    Private,
+    /// Anyone.
+    Public,
+}
+
+/// What a pin target gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+pub enum Contents {
+    /// Leaves and seals: no content, no sizes, no key ids.
+    #[serde(rename = "proof")]
+    Proof,
+    /// Ciphertext too.
+    #[default]
+    #[serde(rename = "proof+payload")]
+    ProofAndPayload,
+}
+
+impl Contents {
+    /// The word of the configuration and of the registry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Contents::Proof => "proof",
+            Contents::ProofAndPayload => "proof+payload",
+        }
+    }
+}
+
+/// `[registry.NAME]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Registry {
+    /// A file: the embedded default.
+    Sqlite(Sqlite),
+    /// Snowflake, by its SQL API.
+    Snowflake(Snowflake),
+}
+
+impl Registry {
+    /// Whether a segment is not done without it.
+    pub fn required(&self) -> bool {
+        match self {
+            Registry::Sqlite(sqlite) => sqlite.required,
+            Registry::Snowflake(snowflake) => snowflake.required,
+        }
+    }
+}
+
+/// `[registry.NAME]` with `kind = "sqlite"`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sqlite {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether a segment is not done without it.
+    #[serde(default = "defaults::yes")]
+    pub required: bool,
+}
+
+/// `[registry.NAME]` with `kind = "snowflake"`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Snowflake {
+    /// The account, `ORG-ACCT`.
+    pub account: String,
+    /// The address; made from the account where absent.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// The user.
+    pub user: String,
+    /// The RSA key, PKCS#8 PEM.
+    pub private_key_file: PathBuf,
+    /// The role; the user's own where empty.
+    #[serde(default)]
+    pub role: String,
+    /// The warehouse; the user's own where empty.
+    #[serde(default)]
+    pub warehouse: String,
+    /// The database.
+    pub database: String,
+    /// The schema.
+    pub schema: String,
+    /// Whether tables are made by `registry init` or by someone else.
+    #[serde(default = "defaults::ddl")]
+    pub ddl: Ddl,
+    /// Rows of one statement, at most.
+    #[serde(default = "defaults::batch_rows_max")]
+    pub batch_rows_max: u64,
+    /// How long one statement may take.
+    #[serde(default = "defaults::call_timeout")]
+    pub timeout: Delay,
+    /// Whether a segment is not done without it.
+    #[serde(default = "defaults::yes")]
+    pub required: bool,
+}
+
+/// Who makes the tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ddl {
+    /// A person, with the text of `sql snowflake` or `registry init --dry-run`.
+    Manual,
+    /// Pinfold, at its first start.
+    Auto,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// The address of health and metrics, empty for none.
+    pub listen: String,
+    /// An address for health and metrics alone, empty for none.
+    pub health_listen: String,
+    /// Reserved for the read API; must be empty.
+    pub tls_cert: String,
+    /// Reserved for the read API; must be empty.
+    pub tls_key: String,
+    /// Reserved for the read API; must be empty.
+    pub client_ca: String,
+    /// Reserved for the read API; must be empty.
+    pub tokens: String,
+}
+
+/// What an absent key means.
+mod defaults {
+    use super::{Assignment, Ddl, Decode, Delay, Network};
+    use std::path::PathBuf;
+
+    pub(super) fn data() -> PathBuf {
+        "data".into()
+    }
+    pub(super) fn heads() -> PathBuf {
+        "heads".into()
+    }
+    pub(super) fn key_file() -> PathBuf {
+        "keys/log.key".into()
+    }
+    pub(super) fn stop_within() -> Delay {
+        Delay::from_secs(20)
+    }
+    pub(super) fn assignment() -> Assignment {
+        Assignment::Group
+    }
+    pub(super) fn group() -> String {
+        "pinfold".into()
+    }
+    pub(super) fn start() -> String {
+        "earliest".into()
+    }
+    pub(super) fn decode() -> Decode {
+        Decode::Auto
+    }
+    pub(super) fn retention_class() -> String {
+        super::RETENTION_CLASS.into()
+    }
+    pub(super) fn network() -> Network {
+        Network::Private
+    }
+    pub(super) fn call_timeout() -> Delay {
+        Delay::from_secs(60)
+    }
+    pub(super) fn yes() -> bool {
+        true
+    }
+    pub(super) fn ddl() -> Ddl {
+        Ddl::Manual
+    }
+    pub(super) fn batch_rows_max() -> u64 {
+        200
+    }
+}
+
+/// The retention class of records whose topic names none, and of files.
+pub const RETENTION_CLASS: &str = "consent_proof";
+
+impl Default for Logging {
+    fn default() -> Logging {
+        Logging { level: Level::Info, format: LogFormat::Auto }
+    }
+}
+
+impl Default for Keyring {
+    fn default() -> Keyring {
+        Keyring { path: "keyring".into(), kek: Kek::File { path: "keys/kek".into() }, cached_subjects_max: 200_000 }
+    }
+}
+
+impl Default for Identity {
+    fn default() -> Identity {
+        Identity { email: Normalise::Lower, phone: Normalise::E164, other: Normalise::Verbatim }
+    }
+}
+
+impl Default for Seal {
+    fn default() -> Seal {
+        Seal {
+            entries_max: 65_536,
+            bytes_max: ByteCount::mib(64),
+            age_max: Delay::from_secs(600),
+            entries_min: 256,
+            age_limit: Delay::from_secs(86_400),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            record_bytes_max: ByteCount::mib(1),
+            subjects_per_event_max: 199,
+            disk_free_min: ByteCount::mib(1024),
+            backlog_max: ByteCount::mib(20 * 1024),
+        }
+    }
+}
+
+impl Default for Archive {
+    fn default() -> Archive {
+        Archive { copies_min: 2, audit_every: Delay::from_secs(86_400), audit_sample: 459 }
+    }
+}
+
+impl Default for Local {
+    fn default() -> Local {
+        Local { keep_journal: Keep::For(Delay::from_secs(7 * 86_400)), keep_archive: Keep::All }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        let empty = String::new;
+        Http {
+            listen: "127.0.0.1:7410".into(),
+            health_listen: empty(),
+            tls_cert: empty(),
+            tls_key: empty(),
+            client_ca: empty(),
+            tokens: empty(),
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Reading the file, laying the variables over it, and checking what the types cannot.
+//!
+//! A variable is `PINFOLD__` and the upper-case path of a key, parts joined by `__`; lists are given with commas.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Config, ConfigError, Contents, Kek, Network, Pin, Registry, Source};
+use crate::core::origin::Origin;
+
+const PREFIX: &str = "PINFOLD__";
+
+/// The file to read: what the caller was told, else `$PINFOLD_CONFIG`, else `./pinfold.toml`.
+pub fn config_path(given: Option<&Path>) -> PathBuf {
+    let from_env = || std::env::var_os("PINFOLD_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    given.map(Path::to_path_buf).or_else(from_env).unwrap_or_else(|| PathBuf::from("pinfold.toml"))
+}
+
+/// Reads the file at `path` with the variables of the environment over it.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_path_buf(), source })?;
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect();
+    parse(path, &text, &variables)
+}
+
+fn parse(path: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+    let mut config: Config = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
+    if !variables.is_empty() {
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
+        for (name, value) in variables {
+            config = overlay(&mut table, name, value)?;
+        }
+    }
+    let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    resolve(&mut config, base);
+    validate(&config)?;
+    Ok(config)
+}
+
+/// Sets one variable as text, number or list: the first form in which the whole configuration reads.
+fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<Config, ConfigError> {
+    let keys: Vec<String> = name.trim_start_matches(PREFIX).split("__").map(str::to_lowercase).collect();
+    let items = value.split(',').map(|item| toml::Value::String(item.trim().to_owned())).collect();
+    let mut forms = vec![toml::Value::String(value.to_owned())];
+    forms.extend(value.parse::<i64>().map(toml::Value::Integer));
+    forms.extend(value.parse::<bool>().map(toml::Value::Boolean));
+    forms.push(toml::Value::Array(items));
+    let mut last = None;
+    for form in forms {
+        let mut candidate = table.clone();
+        if !set(&mut candidate, &keys, form) {
+            break;
+        }
+        match Config::deserialize_table(&candidate) {
+            Ok(config) => {
+                *table = candidate;
+                return Ok(config);
+            }
+            Err(error) => last = last.or(Some(error)),
+        }
+    }
+    let message = last.as_ref().map_or("not the path of a key", toml::de::Error::message);
+    // The message of a type error quotes the value; a secret must not be shown.
+    let message = message.replace(&format!("\"{value}\""), "the value").replace(&format!("`{value}`"), "the value");
+    let hint = last.as_ref().and_then(|error| nearest(error.message()));
+    Err(ConfigError::Variable { name: name.to_owned(), message, hint })
+}
+
+impl Config {
+    fn deserialize_table(table: &toml::Table) -> Result<Config, toml::de::Error> {
+        table.clone().try_into()
+    }
+}
+
+fn set(table: &mut toml::Table, keys: &[String], value: toml::Value) -> bool {
+    match keys {
+        [] => false,
+        [key] => {
+            table.insert(key.clone(), value);
+            true
+        }
+        [key, rest @ ..] => {
+            let inner = table.entry(key.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            inner.as_table_mut().is_some_and(|inner| set(inner, rest, value))
+        }
+    }
+}
+
+fn at_place(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start);
+    let start = unknown_key(error.message()).map_or(start, |key| find_key(text, start, key).unwrap_or(start));
+    let before = text.get(..start).unwrap_or_default();
+    ConfigError::AtPlace {
+        path: path.to_path_buf(),
+        line: before.matches('\n').count() + 1,
+        column: before.rsplit('\n').next().unwrap_or_default().chars().count() + 1,
+        message: error.message().to_owned(),
+        hint: nearest(error.message()),
+    }
+}
+
+/// The `x` of `unknown field `x`, expected ..`.
+fn unknown_key(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown field `")?.split('`').next()
+}
+
+/// Where `key` stands at the start of a line at or after `start`. A table with a `kind` is read as a whole, so its
+/// errors only have the place of the table.
+fn find_key(text: &str, start: usize, key: &str) -> Option<usize> {
+    let mut at = start;
+    for line in text.get(start..)?.split_inclusive('\n') {
+        let indent = line.len() - line.trim_start().len();
+        let is_key = |rest: &str| rest.trim_start().starts_with('=');
+        if line.trim_start().strip_prefix(key).is_some_and(is_key) {
+            return Some(at + indent);
+        }
+        at += line.len();
+    }
+    None
+}
+
+/// Of `unknown field `x`, expected one of `a`, `b``: the one that is nearest to `x`.
+fn nearest(message: &str) -> Option<String> {
+    if !message.starts_with("unknown ") {
+        return None;
+    }
+    let mut words = message.split('`').skip(1).step_by(2);
+    let unknown = words.next()?;
+    let known = words.max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)))?;
+    Some(format!("did you mean `{known}`?"))
+}
+
+/// Relative paths start at the file.
+fn resolve(config: &mut Config, base: &Path) {
+    let at = |path: &mut PathBuf| *path = base.join(&*path);
+    at(&mut config.log.data);
+    at(&mut config.log.heads);
+    at(&mut config.log.key_file);
+    at(&mut config.keyring.path);
+    let Kek::File { path } = &mut config.keyring.kek;
+    at(path);
+    for Source::Kafka(kafka) in config.source.values_mut() {
+        kafka.password_file.iter_mut().for_each(at);
+    }
+    for pin in config.pin.values_mut() {
+        match pin {
+            Pin::Kubo(kubo) => kubo.password_file.iter_mut().for_each(at),
+            Pin::Folder(folder) => at(&mut folder.path),
+        }
+    }
+    for registry in config.registry.values_mut() {
+        match registry {
+            Registry::Sqlite(sqlite) => at(&mut sqlite.path),
+            Registry::Snowflake(snowflake) => at(&mut snowflake.private_key_file),
+        }
+    }
+}
+
+fn validate(config: &Config) -> Result<(), ConfigError> {
+    Origin::new(&config.log.origin)
+        .map_err(|refused| ConfigError::value("log.origin", refused.what, Some("like example.com/audit/main")))?;
+    let names = config.source.keys().map(|name| ("source", name));
+    let names = names.chain(config.pin.keys().map(|name| ("pin", name)));
+    for (table, name) in names.chain(config.registry.keys().map(|name| ("registry", name))) {
+        let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || name.len() > 64 || !name.chars().all(sound) {
+            let message = "names are 1 to 64 of a-z 0-9 _, so that every option has a variable";
+            return Err(ConfigError::value(format!("{table}.{name}"), message, None));
+        }
+    }
+    in_range("seal.entries_max", config.seal.entries_max, 1..=65_536)?;
+    in_range("seal.bytes_max", config.seal.bytes_max.0, 1 << 16..=448 << 20)?;
+    in_range("seal.entries_min", config.seal.entries_min, 1..=65_536)?;
+    in_range("limits.record_bytes_max", config.limits.record_bytes_max.0, 1 << 10..=16 << 20)?;
+    in_range("limits.subjects_per_event_max", config.limits.subjects_per_event_max, 1..=199)?;
+    in_range("archive.copies_min", config.archive.copies_min, 1..=16)?;
+    let http = &config.http;
+    for (key, value) in [
+        ("tls_cert", &http.tls_cert),
+        ("tls_key", &http.tls_key),
+        ("client_ca", &http.client_ca),
+        ("tokens", &http.tokens),
+    ] {
+        if !value.is_empty() {
+            let message = "this version serves health and metrics only, in clear: it has no use for it yet";
+            return Err(ConfigError::value(format!("http.{key}"), message, Some("leave it empty")));
+        }
+    }
+    if config.seal.age_limit < config.seal.age_max {
+        return Err(ConfigError::value("seal.age_limit", "less than seal.age_max", None));
+    }
+    for (name, Source::Kafka(kafka)) in &config.source {
+        validate_kafka(&format!("source.{name}"), kafka)?;
+    }
+    for (name, pin) in &config.pin {
+        if let Pin::Kubo(kubo) = pin
+            && kubo.network == Network::Public
+            && kubo.contents == Contents::ProofAndPayload
+            && !kubo.public_payload
+        {
+            let hint = "contents = \"proof\", or public_payload = true if strangers may keep the ciphertext for ever";
+            return Err(ConfigError::value(format!("pin.{name}"), "payload on a public network", Some(hint)));
+        }
+    }
+    Ok(())
+}
+
+fn in_range(key: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::value(key, format!("{value} is not within {} and {}", range.start(), range.end()), None))
+}
+
+fn validate_kafka(key: &str, kafka: &super::Kafka) -> Result<(), ConfigError> {
+    if kafka.brokers.is_empty() {
+        return Err(ConfigError::value(format!("{key}.brokers"), "no broker", Some("brokers = [\"host:9092\"]")));
+    }
+    if kafka.topic.is_empty() {
+        let hint = format!("[[{key}.topic]] with a name or a pattern");
+        return Err(ConfigError::value(format!("{key}.topic"), "no topic", Some(&hint)));
+    }
+    let start_known = matches!(kafka.start.as_str(), "earliest" | "latest");
+    if !start_known && crate::core::time::Timestamp::parse_rfc3339(&kafka.start).is_none() {
+        let message = "neither earliest nor latest nor a time with a zone (RFC 3339)";
+        return Err(ConfigError::value(format!("{key}.start"), message, None));
+    }
+    for (i, topic) in kafka.topic.iter().enumerate() {
+        let key = format!("{key}.topic[{i}]");
+        match (&topic.name, &topic.pattern) {
+            (Some(_), None) => {}
+            (None, Some(pattern)) => {
+                regex::Regex::new(pattern)
+                    .map_err(|error| ConfigError::value(format!("{key}.pattern"), error.to_string(), None))?;
+                if !topic.alias.is_empty() {
+                    return Err(ConfigError::value(format!("{key}.alias"), "only with a name", None));
+                }
+            }
+            _ => return Err(ConfigError::value(key, "a name or a pattern, and not both", None)),
+        }
+        if matches!(topic.retention_class.as_str(), "" | "operator" | "quarantine") {
+            return Err(ConfigError::value(format!("{key}.retention_class"), "not a class for events", None));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        parse(Path::new("dir/pinfold.toml"), text, &variables)
+            .map_err(|error| format!("{error} | {}", error.hint().unwrap_or("-")))
+    }
+
+    const MINIMAL: &str = "[log]\norigin = \"example.com/a\"\n";
+
+    #[test]
+    fn absent_keys_have_the_documented_defaults_and_paths_start_at_the_file() {
+        let config = check(MINIMAL, &[]).unwrap();
+        assert_eq!(config.seal.entries_max, 65_536);
+        assert_eq!(config.log.data, Path::new("dir/data"));
+        assert_eq!(config.http.listen, "127.0.0.1:7410");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_place_and_nearest() {
+        let error = check("[log]\norigin = \"example.com/a\"\n[seal]\nage_mx = \"1m\"\n", &[]).unwrap_err();
+        assert!(error.starts_with("config dir/pinfold.toml: line 4, column 1: unknown field `age_mx`"), "{error}");
+        assert!(error.ends_with("did you mean `age_max`?"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_key_in_a_table_with_a_kind_is_found_too() {
+        let toml = format!("{MINIMAL}[pin.k]\nkind = \"folder\"\npath = \"x\"\n  contens = \"proof\"\n");
+        let error = check(&toml, &[]).unwrap_err();
+        assert!(error.contains("line 6, column 3: unknown field `contens`"), "{error}");
+        assert!(error.ends_with("did you mean `contents`?"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_overrides_whatever_its_type() {
+        let toml = format!("{MINIMAL}[pin.kubo]\nkind = \"kubo\"\nurl = \"http://127.0.0.1:1\"\n");
+        let config = check(
+            &toml,
+            &[
+                ("PINFOLD__PIN__KUBO__URL", "http://127.0.0.1:2"),
+                ("PINFOLD__SEAL__ENTRIES_MAX", "7"),
+                ("PINFOLD__LOG__CREATE", "true"),
+                ("PINFOLD__SEAL__AGE_MAX", "3m"),
+            ],
+        )
+        .unwrap();
+        assert!(matches!(&config.pin["kubo"], Pin::Kubo(kubo) if kubo.url.ends_with(":2")));
+        assert_eq!((config.seal.entries_max, config.log.create), (7, true));
+    }
+
+    #[test]
+    fn an_unknown_variable_is_an_error_that_does_not_show_its_value() {
+        let error = check(MINIMAL, &[("PINFOLD__SEAL__AGE_MX", "hunter2")]).unwrap_err();
+        assert!(error.contains("PINFOLD__SEAL__AGE_MX") && error.contains("age_max"), "{error}");
+        let error = check(MINIMAL, &[("PINFOLD__SEAL__ENTRIES_MAX", "hunter2")]).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_refused() {
+        for (toml, key) in [
+            ("[log]\norigin = \"Example\"\n".to_owned(), "log.origin"),
+            (format!("{MINIMAL}[seal]\nentries_max = 65537\n"), "seal.entries_max"),
+            (format!("{MINIMAL}[seal]\nage_max = \"2d\"\n"), "seal.age_limit"),
+            (format!("{MINIMAL}[source.r]\nkind = \"kafka\"\nbrokers = [\"a:1\"]\n"), "source.r.topic"),
+            (
+                format!("{MINIMAL}[pin.k]\nkind = \"kubo\"\nurl = \"http://a\"\nnetwork = \"public\"\n"),
+                "payload on a public network",
+            ),
+            (format!("{MINIMAL}[pin.K]\nkind = \"folder\"\npath = \"x\"\n"), "names are 1 to 64"),
+        ] {
+            let error = check(&toml, &[]).unwrap_err();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}
