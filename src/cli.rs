@@ -1,6 +1,105 @@
-//! The command line.
+//! The command line: one file a command; the only place that prints.
+//!
+//! Commands that need the journal go through `control`: while `run` lives it answers over the control socket, else
+//! this process opens the journal itself, and both give the same answer. Contract: surface.md, Commands.
 
-/// Runs nothing yet.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(2)
+mod args;
+mod config;
+mod control;
+mod dry_run;
+mod failure;
+mod health;
+mod init;
+mod journal;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod logging;
+mod metrics;
+mod open;
+mod output;
+mod query;
+mod run;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Args, Command};
+use control::Request;
+pub use failure::Failure;
+use output::Output;
+
+use crate::core::time::Timestamp;
+
+/// Parses the command line, runs the command, prints what went wrong, and gives the exit code.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let output = Output::new(args.global.json, args.global.quiet);
+    let outcome = std::panic::catch_unwind(|| run(&args, &output));
+    let exit = match outcome {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) => {
+            output.failure(&failure);
+            failure.exit
+        }
+        // The panic hook has printed where; what was acknowledged is durable, nothing else is promised.
+        Err(_) => 70,
+    };
+    ExitCode::from(exit)
+}
+
+fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
+    let global = &args.global;
+    match &args.command {
+        Command::Init(init) => init::run(init, output),
+        Command::Config(command) => config::run(global, command, output),
+        Command::Run(run) => run::run(global, run, output),
+        Command::Health { ready } => health::run(global, *ready, output),
+        Command::Status => journal::status(global, output),
+        Command::Resume => journal::resume(global, output),
+        Command::Ingest(ingest) => journal::ingest(global, ingest, output),
+        Command::Topic(args::Topic::List) => journal::topics(global, output),
+        Command::Seal => journal::stage(global, &Request::Seal, output),
+        Command::Pin => journal::stage(global, &Request::Pin, output),
+        Command::Register => journal::stage(global, &Request::Register, output),
+        Command::Prune { dry_run } => journal::stage(global, &Request::Prune { dry_run: *dry_run }, output),
+        Command::Verify(verify) => verify::run(global, verify, output),
+        Command::Show { seq } => journal::show(global, *seq, output),
+        Command::Query(query) => query::run(global, query, output),
+        Command::Registry(command) => query::registry(global, command, output),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Args::command(), "pinfold", &mut std::io::stdout());
+            Ok(0)
+        }
+        Command::Man => {
+            let page = clap_mangen::Man::new(Args::command()).render(&mut std::io::stdout());
+            page.map(|()| 0).map_err(|e| Failure::new(3, "stdout", format!("writing to stdout: {e}")))
+        }
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            let value = serde_json::json!({ "version": version, "format": 1, "schema": 1 });
+            output.object(&value, || format!("pinfold {version} (log format 1, schema 1)"))
+        }
+    }
+}
+
+/// The time of the wall clock: what is recorded, and nothing is ordered by it.
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The threads that requests run on; the loop has its own.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(3, "threads", format!("starting threads: {e}")))
+}
+
+/// The configuration this call is about.
+fn load_config(global: &args::Global) -> Result<crate::config::Config, Failure> {
+    Ok(crate::config::load(&crate::config::config_path(global.config.as_deref()))?)
 }

@@ -12,8 +12,10 @@
 )]
 
 mod bodies;
+mod dependencies;
 mod dictionary;
 mod journal;
+mod line;
 mod log_parts;
 mod log_vector;
 mod memory;
@@ -22,4 +24,5 @@ mod proto_drift;
 mod readme;
 mod rfc6962;
 mod soak;
+mod tidy;
 mod vectors;

@@ -1,0 +1,259 @@
+//! What can be asked on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::Delay;
+
+/// Folds consent and data events into a signed log, archives it by content and registers it in SQL.
+#[derive(Parser, Debug)]
+#[command(name = "pinfold", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 good; 1 the answer is no, or refused; 2 usage or config; 3 something outside not \
+reached; 4 halted; 5 not permitted; 70 bug. verify: 0 valid and anchored, 10 valid but unanchored, 20 incomplete, \
+30 diverged, 40 tampered, 50 cannot check."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options of every command.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Global {
+    /// The configuration; else $PINFOLD_CONFIG, else ./pinfold.toml.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) config: Option<PathBuf>,
+    /// One JSON object on stdout (NDJSON for lists), and nothing else.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say more; twice, everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Say only what went wrong.
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    /// When to colour.
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub(super) color: Color,
+    /// How long the command may wait for something outside.
+    #[arg(long, global = true, value_name = "D", value_parser = delay)]
+    pub(super) timeout: Option<Duration>,
+    /// Do not ask before destroying something.
+    #[arg(long, global = true)]
+    pub(super) yes: bool,
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    Delay::parse(text).map(Delay::duration).ok_or_else(|| "a whole number and ms, s, m, h or d".to_owned())
+}
+
+/// When to colour; `NO_COLOR` in the environment means never.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Make a log: configuration, keys, keyring, journal. Overwrites nothing.
+    Init(Init),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(Config),
+    /// Fold what arrives, seal, pin and register, until told to stop.
+    Run(Run),
+    /// Ask a running sidecar how it is: 0 or 1.
+    Health {
+        /// Whether it takes records and everyone it needs answers.
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Where the log stands, stage by stage.
+    Status,
+    /// Go on after a halt; the halt stays visible as the reason given here.
+    Resume,
+    /// Fold records from files, or from standard input (`-`).
+    Ingest(Ingest),
+    /// The topics of the log.
+    #[command(subcommand)]
+    Topic(Topic),
+    /// Seal what waits, now.
+    Seal,
+    /// Pin what is sealed, now.
+    Pin,
+    /// Register what is pinned, now.
+    Register,
+    /// Drop from the journal what is done everywhere.
+    Prune {
+        /// Only say what would be dropped.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Audit an archive from its bytes; without an argument the configured log, its archive and registries.
+    Verify(Verify),
+    /// One entry, as anyone may see it.
+    Show {
+        /// Its place in the log.
+        seq: u64,
+    },
+    /// Ask a registry a question; without a name, list the questions.
+    Query(Query),
+    /// Registry tables.
+    #[command(subcommand)]
+    Registry(Registry),
+    /// Completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// The manual page.
+    Man,
+    /// The version of the software, the log format and the SQL schema.
+    Version,
+}
+
+/// `run`
+#[derive(clap::Args, Debug)]
+pub(super) struct Run {
+    /// Stop by itself when everything is read, sealed, pinned and registered.
+    #[arg(long)]
+    pub(super) until_idle: bool,
+    /// Stop by itself at so many entries.
+    #[arg(long, value_name = "N")]
+    pub(super) until_size: Option<u64>,
+}
+
+/// `ingest`
+#[derive(clap::Args, Debug)]
+pub(super) struct Ingest {
+    /// The files, or `-`.
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// The topic's name in the log; the file's name where absent.
+    #[arg(long = "as", value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// How the file is cut into records: ndjson, json or protobuf; by its ending or first byte where absent.
+    #[arg(long, value_name = "F")]
+    pub(super) format: Option<String>,
+    /// Only read and say what would be folded.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// `topic`
+#[derive(Subcommand, Debug)]
+pub(super) enum Topic {
+    /// The declared topics.
+    List,
+}
+
+/// `verify`
+#[derive(clap::Args, Debug)]
+pub(super) struct Verify {
+    /// An archive directory, or CAR files.
+    #[arg(value_name = "DIR|FILE")]
+    pub(super) paths: Vec<PathBuf>,
+    /// A Kubo node to fetch the archive from.
+    #[arg(long, value_name = "URL", requires = "cid")]
+    pub(super) from_ipfs: Option<String>,
+    /// The newest seal.
+    #[arg(long)]
+    pub(super) cid: Option<String>,
+    /// A file with vkeys, one a line: the log's, and its recovery vkey.
+    #[arg(long, value_name = "F")]
+    pub(super) vkey: Vec<PathBuf>,
+    /// A checkpoint or live head known from elsewhere.
+    #[arg(long, value_name = "F")]
+    pub(super) known_head: Option<PathBuf>,
+    /// Compare with a registry of the configuration; without a name with all.
+    #[arg(long, value_name = "NAME", num_args = 0..=1)]
+    pub(super) registry: Option<Option<String>>,
+    /// A revocation note.
+    #[arg(long, value_name = "NOTE")]
+    pub(super) revoked: Vec<PathBuf>,
+    /// Findings listed, at most; all are counted.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(super) findings_max: usize,
+    /// Exit 0 instead of 10 where nothing outside the archive confirms it.
+    #[arg(long)]
+    pub(super) allow_unanchored: bool,
+}
+
+/// `query`
+#[derive(clap::Args, Debug)]
+pub(super) struct Query {
+    /// The question.
+    pub(super) name: Option<String>,
+    /// A parameter of it.
+    #[arg(long = "param", value_name = "K=V")]
+    pub(super) params: Vec<String>,
+    /// Which registry; the first where absent.
+    #[arg(long, value_name = "NAME")]
+    pub(super) registry: Option<String>,
+    /// How the answer is printed.
+    #[arg(long, value_enum, default_value = "table")]
+    pub(super) format: Format,
+    /// Rows, at most.
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u64>,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Format {
+    /// Columns for people.
+    Table,
+    /// One object a line.
+    Json,
+    /// RFC 4180.
+    Csv,
+}
+
+/// `registry`
+#[derive(Subcommand, Debug)]
+pub(super) enum Registry {
+    /// Make tables and views where they are missing.
+    Init {
+        /// Which registry; all where absent.
+        name: Option<String>,
+    },
+}
+
+/// `init`
+#[derive(clap::Args, Debug)]
+pub(super) struct Init {
+    /// Where to make it.
+    #[arg(default_value = ".")]
+    pub(super) dir: PathBuf,
+    /// The log's name, once for ever: 3 to 128 of a-z 0-9 . - _ /
+    #[arg(long, value_name = "NAME")]
+    pub(super) origin: Option<String>,
+    /// Do nothing, successfully, where one is already.
+    #[arg(long)]
+    pub(super) if_absent: bool,
+}
+
+/// `config`
+#[derive(Subcommand, Debug)]
+pub(super) enum Config {
+    /// Read it and say what is wrong.
+    Check {
+        /// Do not ask pin targets, registries and brokers.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Print it as it is understood. Secrets are files: none is in it.
+    Show,
+    /// Print its JSON Schema.
+    Schema,
+}

@@ -1,0 +1,96 @@
+//! `init`: makes a log. Never overwrites; what is there already is an error, or with `--if-absent` a reason to stop.
+
+use std::fs::{DirBuilder, File};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use serde_json::json;
+
+use super::output::Output;
+use super::{Failure, args, now};
+use crate::config::template;
+use crate::core::keychange::recovery_name;
+use crate::core::note::Skey;
+use crate::core::origin::Origin;
+use crate::journal::{Journal, Places};
+use crate::keyring::{Kek, Keyring};
+use crate::sidecar::{Opening, Writer};
+
+pub(super) fn run(init: &args::Init, output: &Output) -> Result<u8, Failure> {
+    let dir = &init.dir;
+    let config = dir.join("pinfold.toml");
+    if config.exists() {
+        if init.if_absent {
+            output.note(&format!("{} is there already", config.display()));
+            return Ok(0);
+        }
+        return Err(Failure::new(2, "exists", format!("{}: exists already", config.display()))
+            .hint("`pinfold run` continues the log; --if-absent makes this no error"));
+    }
+    let name = match &init.origin {
+        Some(name) => name.clone(),
+        None => format!("local/{}", hex::encode(random::<8>()?)),
+    };
+    let origin =
+        Origin::new(&name).map_err(|refused| Failure::usage(refused.what).hint("like example.com/audit/main"))?;
+    make(dir, &origin)?;
+    let key = log(dir, &origin)?;
+    write_new(&config, template(&name).as_bytes(), 0o600)?;
+    let vkey = key.to_string();
+    output.object(&json!({ "origin": name, "dir": dir, "vkey": vkey }), || {
+        format!(
+            "made log {name} in {}\n  verifiers need  {vkey}\n  move offline    {}\nnext: pinfold --config {} run",
+            dir.display(),
+            dir.join("keys/recovery.key").display(),
+            config.display()
+        )
+    })
+}
+
+/// The directories, closed to others.
+fn make(dir: &Path, _origin: &Origin) -> Result<(), Failure> {
+    for part in ["", "keys", "heads", "data", "data/archive"] {
+        let path = dir.join(part);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|e| Failure::file("making", &path, &e))?;
+    }
+    Ok(())
+}
+
+/// Keys, keyring and journal with their first entries.
+fn log(dir: &Path, origin: &Origin) -> Result<crate::core::note::Vkey, Failure> {
+    let halted = |e: &dyn std::fmt::Display| Failure::new(4, "init", e.to_string());
+    let key = Skey::from_seed(origin.as_str(), &random()?).map_err(|e| halted(&e))?;
+    let recovery = Skey::from_seed(&recovery_name(origin), &random()?).map_err(|e| halted(&e))?;
+    for (name, key) in [("log", &key), ("recovery", &recovery)] {
+        write_new(&dir.join(format!("keys/{name}.key")), key.to_pkcs8_pem().as_bytes(), 0o600)?;
+        write_new(&dir.join(format!("keys/{name}.vkey")), format!("{}\n", key.vkey()).as_bytes(), 0o644)?;
+    }
+    let kek = Kek::generate().map_err(|e| halted(&e))?;
+    kek.write(&dir.join("keys/kek")).map_err(|e| halted(&e))?;
+    let keyring = Keyring::create(&dir.join("keyring"), &kek, origin.oid()).map_err(|e| halted(&e))?;
+    let places = Places { data: dir.join("data"), heads: dir.join("heads") };
+    let journal =
+        Journal::create(&places, origin).map_err(|e| Failure::new(4, "init", e.to_string()).hint(e.hint()))?;
+    let (vkey, origin) = (key.vkey().clone(), origin.clone());
+    let classes = [crate::config::RETENTION_CLASS.to_owned()];
+    let recovery = recovery.vkey().to_string();
+    Writer::create(Opening { origin, key, journal, keyring }, &recovery, &classes, now())?.close()?;
+    Ok(vkey)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    use rand::TryRng;
+    let mut bytes = [0; N];
+    let drawn = rand::rngs::SysRng.try_fill_bytes(&mut bytes);
+    drawn.map_err(|e| Failure::new(3, "random", format!("the operating system gives no random bytes: {e}")))?;
+    Ok(bytes)
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    let open = File::options().write(true).create_new(true).mode(mode).open(path);
+    let mut file =
+        open.map_err(|e| Failure::file("making", path, &e).hint("nothing is overwritten: use another directory"))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Failure::file("writing", path, &e))
+}

@@ -1,0 +1,49 @@
+//! The log of the process: stderr, UTC, text on a terminal, JSON lines elsewhere.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+use crate::config::{Level, LogFormat, Logging};
+
+/// Changes the level of a running process (SIGHUP).
+#[derive(Clone)]
+pub(super) struct LevelHandle(reload::Handle<EnvFilter, Registry>);
+
+impl LevelHandle {
+    pub(super) fn set(&self, level: Level) {
+        // The subscriber lives as long as the process, so the handle never goes stale.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
+/// Our own words at `level`; of the libraries below only what warns.
+fn filter(level: Level) -> EnvFilter {
+    EnvFilter::new(format!("warn,pinfold={}", level.as_str()))
+}
+
+/// Begins logging. `verbose` and `quiet` are the flags of the command line: they win over the configuration.
+pub(super) fn begin(logging: &Logging, verbose: u8, quiet: bool) -> LevelHandle {
+    let level = match (verbose, quiet) {
+        (0, true) => Level::Error,
+        (0, false) => logging.level,
+        (1, _) => Level::Debug,
+        _ => Level::Trace,
+    };
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let text = match logging.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second call in one process (the demo runs several commands) keeps the first subscriber.
+    let _ = if text {
+        registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init()
+    } else {
+        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+    };
+    LevelHandle(handle)
+}

@@ -1,0 +1,179 @@
+//! From the configuration to an open log: journal, keyring, key, pin targets, registries.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::Failure;
+use crate::archive::{self, Pinner};
+use crate::config::{self, Config};
+use crate::core::decode::{Format, Limits};
+use crate::core::identity::{Form, Rules};
+use crate::core::note::Skey;
+use crate::core::origin::Origin;
+use crate::journal::{Journal, JournalError, Places};
+use crate::keyring::{Kek, Keyring};
+use crate::registry::Registrar;
+use crate::registry::snowflake::{Options, Snowflake};
+use crate::registry::sqlite::Sqlite;
+use crate::sidecar::{Opening, Settings, Sidecar, SidecarError, TopicRule, Which, Writer};
+
+/// Opens the log for writing. The caller is its one owner.
+pub(super) fn sidecar(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Sidecar, Failure> {
+    let writer = writer(config)?;
+    let targets = config.pin.iter().map(|(name, pin)| Ok((pin.required(), pinner(name, pin)?)));
+    let registries =
+        config.registry.iter().map(|(name, registry)| Ok((registry.required(), registrar(name, registry, runtime)?)));
+    let targets = targets.collect::<Result<Vec<_>, Failure>>()?;
+    let registries = registries.collect::<Result<Vec<_>, Failure>>()?;
+    Ok(Sidecar::new(writer, targets, registries, settings(config), runtime)?)
+}
+
+fn writer(config: &Config) -> Result<Writer, Failure> {
+    let origin = origin(config)?;
+    let key = key(&config.log.key_file, &origin)?;
+    let places = Places { data: config.log.data.clone(), heads: config.log.heads.clone() };
+    let journal = Journal::open(&places, &origin, std::slice::from_ref(key.vkey())).map_err(SidecarError::from)?;
+    let config::Kek::File { path } = &config.keyring.kek;
+    let kek = Kek::read(path).map_err(SidecarError::from)?;
+    let keyring = Keyring::open(&config.keyring.path, &kek, origin.oid()).map_err(SidecarError::from)?;
+    Ok(Writer::open(Opening { origin, key, journal, keyring })?)
+}
+
+/// The log's name; the configuration was checked.
+pub(super) fn origin(config: &Config) -> Result<Origin, Failure> {
+    Origin::new(&config.log.origin)
+        .map_err(|refused| Failure::new(2, "config", format!("log.origin: {}", refused.what)))
+}
+
+fn key(path: &Path, origin: &Origin) -> Result<Skey, Failure> {
+    let pem = std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))?;
+    Skey::from_pkcs8_pem(origin.as_str(), &pem)
+        .map_err(|_| Failure::new(2, "key", format!("{}: not an Ed25519 key in PKCS#8 PEM", path.display())))
+}
+
+pub(super) fn settings(config: &Config) -> Settings {
+    let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let form = |form| match form {
+        config::Normalise::Lower => Form::Lower,
+        config::Normalise::E164 => Form::E164,
+        config::Normalise::Verbatim => Form::Verbatim,
+    };
+    let identity = &config.identity;
+    Settings {
+        entries_max: config.seal.entries_max,
+        bytes_max: config.seal.bytes_max.0,
+        age_max: config.seal.age_max.micros(),
+        entries_min: config.seal.entries_min,
+        age_limit: config.seal.age_limit.micros(),
+        disk_free_min: config.limits.disk_free_min.0,
+        backlog_max: config.limits.backlog_max.0,
+        copies_min: config.archive.copies_min,
+        tenant: config.log.tenant.clone(),
+        keep_journal: match config.local.keep_journal {
+            config::Keep::All => None,
+            config::Keep::For(delay) => Some(delay.micros()),
+        },
+        archive: config.log.data.join("archive"),
+        identity: Rules { email: form(identity.email), phone: form(identity.phone), other: form(identity.other) },
+        limits: Limits {
+            record_bytes_max: size(config.limits.record_bytes_max.0),
+            subjects_max: size(config.limits.subjects_per_event_max),
+        },
+        threads: std::thread::available_parallelism().map_or(1, usize::from).min(4),
+    }
+}
+
+fn pinner(name: &str, pin: &config::Pin) -> Result<Arc<dyn Pinner>, Failure> {
+    let contents = |contents| match contents {
+        config::Contents::Proof => archive::Contents::Proof,
+        config::Contents::ProofAndPayload => archive::Contents::ProofAndPayload,
+    };
+    match pin {
+        config::Pin::Folder(folder) => {
+            // A folder that is not there yet is made; one that cannot be made shows when it is pinned to.
+            let _ = std::fs::create_dir_all(&folder.path);
+            Ok(Arc::new(archive::Folder::new(name, &folder.path, contents(folder.contents))))
+        }
+        config::Pin::Kubo(kubo) => {
+            let mut settings = archive::kubo::Settings::new(name, &kubo.url);
+            settings.contents = contents(kubo.contents);
+            settings.call_time = kubo.timeout.duration();
+            settings.network = match kubo.network {
+                config::Network::Private => archive::Network::Private,
+                config::Network::Public => archive::Network::Public,
+            };
+            if let Some(user) = &kubo.user {
+                let password = kubo.password_file.as_deref().map(secret).transpose()?.unwrap_or_default();
+                settings.credentials = Some((user.clone(), password));
+            }
+            let kubo = archive::Kubo::new(settings);
+            Ok(Arc::new(kubo.map_err(|e| Failure::new(2, "config", format!("pin.{name}.url: {e}")).hint(e.hint()))?))
+        }
+    }
+}
+
+/// A secret of one line in a file.
+fn secret(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A registry of the configuration. Its calls block, and those of Snowflake do so on `runtime`.
+pub(super) fn registrar(
+    name: &str,
+    registry: &config::Registry,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Arc<dyn Registrar>, Failure> {
+    match registry {
+        config::Registry::Sqlite(sqlite) => {
+            let opened = Sqlite::open(name, &sqlite.path);
+            Ok(Arc::new(opened.map_err(SidecarError::from)?))
+        }
+        config::Registry::Snowflake(snowflake) => {
+            let made = Snowflake::new(snowflake_options(name, snowflake)?, runtime.clone());
+            Ok(Arc::new(made.map_err(SidecarError::from)?))
+        }
+    }
+}
+
+fn snowflake_options(name: &str, snowflake: &config::Snowflake) -> Result<Options, Failure> {
+    let path = &snowflake.private_key_file;
+    let pem = std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))?;
+    Ok(Options {
+        name: name.to_owned(),
+        account: snowflake.account.clone(),
+        url: snowflake.url.clone(),
+        user: snowflake.user.clone(),
+        private_key_pem: Zeroizing::new(pem),
+        role: snowflake.role.clone(),
+        warehouse: snowflake.warehouse.clone(),
+        database: snowflake.database.clone(),
+        schema: snowflake.schema.clone(),
+        is_ddl_manual: snowflake.ddl == config::Ddl::Manual,
+        batch_rows_max: usize::try_from(snowflake.batch_rows_max).unwrap_or(usize::MAX),
+        answer_timeout: snowflake.timeout.duration(),
+    })
+}
+
+/// The rules of a file's one topic.
+pub(super) fn file_rules(name: &str) -> Arc<[TopicRule]> {
+    Arc::from([TopicRule {
+        which: Which::All,
+        alias: name.to_owned(),
+        format: Format::Auto,
+        class: config::RETENTION_CLASS.to_owned(),
+    }])
+}
+
+impl From<SidecarError> for Failure {
+    fn from(error: SidecarError) -> Failure {
+        let exit = match &error {
+            SidecarError::Journal(JournalError::InUse(_)) => 4,
+            error if error.is_halt() => 4,
+            _ => 3,
+        };
+        Failure::new(exit, error.code(), error.to_string()).hint(error.hint())
+    }
+}

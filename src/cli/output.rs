@@ -1,0 +1,77 @@
+//! What commands print: text for people, or one JSON object (NDJSON for lists) on stdout and nothing else.
+
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::Failure;
+
+/// How this call prints.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    json: bool,
+    quiet: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool, quiet: bool) -> Output {
+        Output { json, quiet }
+    }
+
+    /// Whether stdout is for machines.
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// The one result of a command.
+    pub(super) fn object(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<u8, Failure> {
+        if self.json {
+            self.json_line(value)?;
+        } else {
+            self.line(&text())?;
+        }
+        Ok(0)
+    }
+
+    /// One line of JSON on stdout.
+    pub(super) fn json_line(self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(|e| Failure::new(70, "bug", format!("writing JSON: {e}")))?;
+        print(&text)
+    }
+
+    /// Text on stdout, unless quiet.
+    pub(super) fn line(self, text: &str) -> Result<(), Failure> {
+        if self.quiet { Ok(()) } else { print(text) }
+    }
+
+    /// Text on stderr for people who watch; nothing depends on it.
+    pub(super) fn note(self, text: &str) {
+        if !self.quiet && !self.json {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
+    /// The last words of a command that failed.
+    pub(super) fn failure(self, failure: &Failure) {
+        let mut stderr = std::io::stderr().lock();
+        let _ = writeln!(stderr, "error: {}", failure.message);
+        if let Some(hint) = &failure.hint {
+            let _ = writeln!(stderr, "hint: {hint}");
+        }
+        if self.json {
+            let Failure { exit, code, message, hint } = failure;
+            let error = json!({ "error": { "code": code, "message": message, "hint": hint, "exit": exit } });
+            let _ = print(&error.to_string());
+        }
+    }
+}
+
+/// A closed pipe is the reader's choice, not a failure worth a message.
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(e) => Err(Failure::new(3, "stdout", format!("writing to stdout: {e}"))),
+        Ok(()) => Ok(()),
+    }
+}

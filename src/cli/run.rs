@@ -1,0 +1,185 @@
+//! `run`: the sidecar. Drives the loop, answers other commands, serves health and metrics, and ends when told to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::args::{self, Global};
+use super::control::{self, Control};
+use super::output::Output;
+use super::{Failure, load_config, logging, metrics, now, open};
+use crate::config::Config;
+use crate::http::{Health, Probes, Server};
+use crate::sidecar::{Progress, Sidecar, Status};
+
+pub(super) fn run(global: &Global, run: &args::Run, output: &Output) -> Result<u8, Failure> {
+    let config = load_config(global)?;
+    let level = logging::begin(&config.logging, global.verbose, global.quiet);
+    let runtime = super::runtime()?;
+    let mut sidecar = open::sidecar(&config, runtime.handle())?;
+    sidecar.refuse_if_halted()?;
+    attach(&mut sidecar, &config)?;
+    let control = Control::listen(&config.log.data)?;
+    let board = Arc::new(Board::default());
+    serve(&config, &runtime, &board)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    watch_signals(&runtime, &stop, global, level);
+    tracing::info!(origin = config.log.origin, size = sidecar.size().0, "running");
+    let started = Instant::now();
+    let outcome = drive(&mut sidecar, &control, &board, &stop, run, global.timeout);
+    drop(control);
+    let totals = sidecar.totals();
+    let summary = control::summary(&sidecar, totals, started.elapsed());
+    let closed = sidecar.close();
+    runtime.shutdown_timeout(config.log.stop_within.duration());
+    outcome?;
+    closed?;
+    if run.until_idle || run.until_size.is_some() {
+        return output.object(&summary, || text(&summary));
+    }
+    Ok(0)
+}
+
+/// One line for people.
+fn text(summary: &serde_json::Value) -> String {
+    let number = |name: &str| summary.get(name).cloned().unwrap_or_default();
+    format!(
+        "{} accepted, {} quarantined, {} gaps; size {}, {} segments sealed, {} pinned, {} registered",
+        number("accepted"),
+        number("quarantined"),
+        number("gaps"),
+        number("size"),
+        number("sealed"),
+        number("pinned"),
+        number("registered")
+    )
+}
+
+/// What HTTP shows of the loop, renewed by it.
+#[derive(Default)]
+struct Board {
+    shown: Mutex<Option<(Instant, Status)>>,
+}
+
+/// The loop counts as alive while it stepped within this time.
+const ALIVE_WITHIN: Duration = Duration::from_secs(60);
+/// How often the board is renewed.
+const RENEW: Duration = Duration::from_millis(250);
+
+impl Board {
+    fn renew(&self, sidecar: &Sidecar) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.as_ref().is_none_or(|(at, _)| at.elapsed() >= RENEW) {
+            *shown = Some((Instant::now(), sidecar.status(now(), true)));
+        }
+    }
+
+    fn health(&self) -> Health {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((at, status)) = shown.as_ref() else { return Health::default() };
+        let paused = status.paused.map(|why| format!("paused: {why}"));
+        let missing = status.waiting_for.iter().map(|(who, why)| format!("{who}: {why}"));
+        let reasons: Vec<String> = paused.into_iter().chain(missing).collect();
+        let is_live = at.elapsed() < ALIVE_WITHIN;
+        Health { is_live, is_ready: is_live && reasons.is_empty() && status.halted.is_none(), reasons }
+    }
+
+    fn metrics(&self) -> String {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.as_ref().map_or_else(|| "# EOF\n".to_owned(), |(_, status)| metrics::text(status))
+    }
+}
+
+fn serve(config: &Config, runtime: &tokio::runtime::Runtime, board: &Arc<Board>) -> Result<(), Failure> {
+    for address in [&config.http.listen, &config.http.health_listen].into_iter().filter(|address| !address.is_empty()) {
+        let (of_health, of_metrics) = (Arc::clone(board), Arc::clone(board));
+        let probes =
+            Probes { health: Box::new(move || of_health.health()), metrics: Box::new(move || of_metrics.metrics()) };
+        let server = runtime.block_on(Server::bind(address, Arc::new(probes)));
+        let server =
+            server.map_err(|e| Failure::new(2, "listen", e.to_string()).hint("choose another port in [http]"))?;
+        tracing::info!(address = server.address().map(tracing::field::display), "serving health and metrics");
+        runtime.spawn(server.serve(std::future::pending()));
+    }
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT ends the loop, a second one the process; SIGHUP rereads the log level.
+fn watch_signals(
+    runtime: &tokio::runtime::Runtime,
+    stop: &Arc<AtomicBool>,
+    global: &Global,
+    level: logging::LevelHandle,
+) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (stop, global) = (Arc::clone(stop), global.clone());
+    runtime.spawn(async move {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = kinds else { return };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    match load_config(&global) {
+                        Ok(config) => level.set(config.logging.level),
+                        Err(failure) => tracing::warn!(error = failure.message, "the configuration was not reread"),
+                    }
+                    continue;
+                }
+            }
+            if stop.swap(true, Ordering::SeqCst) {
+                // Everything acknowledged is durable: leaving at once is as safe as a crash.
+                std::process::exit(130);
+            }
+        }
+    });
+}
+
+fn drive(
+    sidecar: &mut Sidecar,
+    control: &Control,
+    board: &Board,
+    stop: &AtomicBool,
+    run: &args::Run,
+    timeout: Option<Duration>,
+) -> Result<(), Failure> {
+    let end = timeout.map(|timeout| Instant::now() + timeout);
+    while !stop.load(Ordering::SeqCst) {
+        let progress = sidecar.step(now())?;
+        board.renew(sidecar);
+        let asked = control.answer(sidecar);
+        if run.until_size.is_some_and(|size| sidecar.size().0 >= size) {
+            return Ok(());
+        }
+        if run.until_idle && progress == Progress::Waited && !asked && sidecar.is_read() {
+            if sidecar.is_idle() {
+                return Ok(());
+            }
+            if sidecar.has_waiting() {
+                sidecar.seal_now(now())?;
+            }
+        }
+        if end.is_some_and(|end| Instant::now() > end) {
+            return Err(control::not_in_time(sidecar));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "kafka")]
+fn attach(sidecar: &mut Sidecar, config: &Config) -> Result<(), Failure> {
+    for (name, crate::config::Source::Kafka(kafka)) in &config.source {
+        super::kafka::attach(sidecar, config, name, kafka)?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "kafka"))]
+fn attach(_: &mut Sidecar, config: &Config) -> Result<(), Failure> {
+    match config.source.keys().next() {
+        None => Ok(()),
+        Some(name) => Err(Failure::new(2, "config", format!("source.{name}: this binary was built without Kafka"))
+            .hint("build it with the feature `kafka`")),
+    }
+}

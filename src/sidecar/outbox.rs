@@ -1,0 +1,186 @@
+//! The outbox: what is still to be done with a sealed segment, one small row of the journal a task.
+//!
+//! A row is made with the seal, changed before a request is sent (so that a repetition carries the same request id and
+//! time), and removed with the entry that says it is done. No row is left when a segment is done everywhere.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::error::SidecarError;
+use super::writer::Writer;
+use crate::core::time::Timestamp;
+use crate::journal::{Journal, JournalError};
+
+/// All open tasks, by segment and name: the journal's rows, and those of the next commit.
+#[derive(Debug, Default)]
+pub(super) struct Outbox(BTreeMap<(u64, String), Task>);
+
+impl Outbox {
+    /// The journal's rows.
+    ///
+    /// # Errors
+    /// The journal's own; a row that does not read is damage.
+    pub(super) fn load(journal: &Journal) -> Result<Outbox, SidecarError> {
+        let mut tasks = BTreeMap::new();
+        for row in journal.outbox()? {
+            let damaged = || JournalError::Damaged {
+                place: format!("outbox row {} of segment {}", row.name, row.segment),
+                expected: "a task".to_owned(),
+                found: format!("{} bytes", row.value.len()),
+            };
+            let task = Task::decode(&row.value).ok_or_else(damaged)?;
+            tasks.insert((row.segment, row.name), task);
+        }
+        Ok(Outbox(tasks))
+    }
+
+    /// Takes tasks whose rows were committed with a seal.
+    pub(super) fn sealed(&mut self, segment: u64, tasks: &[Task]) {
+        self.0.extend(tasks.iter().map(|task| ((segment, task.name()), task.clone())));
+    }
+
+    /// Sets a task, with the next commit.
+    pub(super) fn put(&mut self, writer: &mut Writer, segment: u64, task: Task) {
+        writer.put_outbox(segment, &task.name(), Some(task.encode()));
+        self.0.insert((segment, task.name()), task);
+    }
+
+    /// Ends a task, with the next commit.
+    pub(super) fn end(&mut self, writer: &mut Writer, segment: u64, name: &str) {
+        writer.put_outbox(segment, name, None);
+        self.0.remove(&(segment, name.to_owned()));
+    }
+
+    /// The tasks that `is_wanted` picks, oldest segment first.
+    pub(super) fn tasks(&self, is_wanted: impl Fn(&Task) -> bool) -> impl Iterator<Item = (u64, &Task)> {
+        self.0.iter().filter(move |(_, task)| is_wanted(task)).map(|((segment, _), task)| (*segment, task))
+    }
+
+    /// The task of `segment` with this name.
+    pub(super) fn get(&self, segment: u64, name: &str) -> Option<&Task> {
+        self.0.get(&(segment, name.to_owned()))
+    }
+
+    /// The first segment that still has a task, `is_wanted` given.
+    pub(super) fn first_open(&self, is_wanted: impl Fn(&Task) -> bool) -> Option<u64> {
+        self.tasks(is_wanted).map(|(segment, _)| segment).next()
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "kebab-case")]
+pub(super) enum Task {
+    /// Pin the segment's CARs to a target.
+    Pin {
+        /// The target's name.
+        target: String,
+        /// When the segment was sealed.
+        since: Timestamp,
+    },
+    /// Register the segment's rows.
+    Register {
+        /// The registry's name.
+        registry: String,
+        /// The id of the request, chosen before it is first sent.
+        request: Option<Uuid>,
+        /// The time the row and the kind 7 entry repeat, chosen with it.
+        at: Option<Timestamp>,
+        /// When the segment was sealed.
+        since: Timestamp,
+    },
+    /// Tell a registry, which has the segment, of a pin that came later.
+    RegisterPin {
+        /// The registry's name.
+        registry: String,
+        /// The target's name.
+        target: String,
+        /// The id of the request.
+        request: Uuid,
+        /// When the last CAR was pinned.
+        at: Timestamp,
+        /// The bytes read back of the proof CAR.
+        proof_bytes: u64,
+        /// The bytes read back of the payload CAR, where the target has one.
+        payload_bytes: Option<u64>,
+    },
+}
+
+impl Task {
+    /// The name of its row.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Task::Pin { target, .. } => format!("pin/{target}"),
+            Task::Register { registry, .. } => format!("register/{registry}"),
+            Task::RegisterPin { registry, target, .. } => format!("register-pin/{registry}/{target}"),
+        }
+    }
+
+    /// Whether it is work of the target or registry of this name.
+    pub(super) fn is_for(&self, lane: &str) -> bool {
+        match self {
+            Task::Pin { target, .. } => target == lane,
+            Task::Register { registry, .. } | Task::RegisterPin { registry, .. } => registry == lane,
+        }
+    }
+
+    /// Whether a segment counts as not yet there while this task of the target or registry is open.
+    pub(super) fn is_stage_of(&self, lane: &str) -> bool {
+        match self {
+            Task::Pin { target, .. } => target == lane,
+            Task::Register { registry, .. } => registry == lane,
+            Task::RegisterPin { .. } => false,
+        }
+    }
+
+    /// When the work was to be done first.
+    pub(super) fn since(&self) -> Timestamp {
+        match self {
+            Task::Pin { since, .. } | Task::Register { since, .. } | Task::RegisterPin { at: since, .. } => *since,
+        }
+    }
+
+    /// The value of its row.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a row.
+    pub(super) fn decode(value: &[u8]) -> Option<Task> {
+        serde_json::from_slice(value).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_read_back_and_their_rows_have_names_of_their_own() {
+        let tasks = [
+            Task::Pin { target: "kubo".into(), since: Timestamp(1) },
+            Task::Register {
+                registry: "local".into(),
+                request: Some(Uuid::nil()),
+                at: Some(Timestamp(7)),
+                since: Timestamp(1),
+            },
+            Task::RegisterPin {
+                registry: "local".into(),
+                target: "kubo".into(),
+                request: Uuid::nil(),
+                at: Timestamp(7),
+                proof_bytes: 9,
+                payload_bytes: None,
+            },
+        ];
+        let mut names: Vec<String> = tasks.iter().map(Task::name).collect();
+        for task in &tasks {
+            assert_eq!(Task::decode(&task.encode()).as_ref(), Some(task));
+        }
+        names.dedup();
+        assert_eq!(names.len(), 3);
+    }
+}

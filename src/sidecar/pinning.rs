@@ -1,0 +1,172 @@
+//! Pinning: the CARs of sealed segments go to their targets, oldest first, one at a time a target.
+//!
+//! A target is done with a segment when every CAR it gets was read back from it and hashed (`archive`). Then kind 6
+//! entries say so, and the registries are told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::error::SidecarError;
+use super::lane::{Answers, Lane};
+use super::outbox::{Outbox, Task};
+use super::seal::Files;
+use super::writer::Writer;
+use crate::archive::{CarFile, Contents, PinError, Pinner, Receipt};
+use crate::core::cid::Cid;
+use crate::core::leaf::Body;
+use crate::core::time::Timestamp;
+
+/// The pin targets of a log.
+pub(super) struct Pinning {
+    targets: Vec<(Lane, Arc<dyn Pinner>)>,
+    answers: Answers<Answer>,
+    runtime: tokio::runtime::Handle,
+    archive: PathBuf,
+}
+
+/// What came of one segment on one target.
+struct Answer {
+    target: usize,
+    segment: u64,
+    result: Result<Vec<(Cid, Receipt)>, PinError>,
+}
+
+impl Pinning {
+    pub(super) fn new(
+        targets: Vec<(Lane, Arc<dyn Pinner>)>,
+        archive: PathBuf,
+        runtime: tokio::runtime::Handle,
+    ) -> Pinning {
+        Pinning { targets, answers: Answers::new(), runtime, archive }
+    }
+
+    /// The targets as they stand.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.targets.iter().map(|(lane, _)| lane)
+    }
+
+    /// One task for each target.
+    pub(super) fn tasks(&self, since: Timestamp) -> impl Iterator<Item = Task> {
+        self.lanes().map(move |lane| Task::Pin { target: lane.name.clone(), since })
+    }
+
+    /// Starts what is due and can be.
+    ///
+    /// # Errors
+    /// `Journal` where a sealed segment is not in the journal.
+    pub(super) fn start(&mut self, writer: &Writer, outbox: &Outbox, now: Timestamp) -> Result<(), SidecarError> {
+        for (n, (lane, pinner)) in self.targets.iter_mut().enumerate() {
+            let is_ours = |task: &Task| matches!(task, Task::Pin { target, .. } if *target == lane.name);
+            let Some(segment) = outbox.first_open(is_ours).filter(|_| lane.is_due(now)) else { continue };
+            let cars = cars(writer, &self.archive, segment, pinner.contents())?;
+            let (pinner, sender) = (Arc::clone(pinner), self.answers.sender());
+            lane.is_busy = true;
+            self.runtime.spawn(async move {
+                let result = pin_all(&*pinner, &cars).await;
+                // The loop that would take it is gone when the process ends: the task is done again at the next start.
+                let _ = sender.send(Answer { target: n, segment, result });
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes the answers that came. Gives how many segments were pinned.
+    ///
+    /// # Errors
+    /// A halt where a target confirmed something else than we gave it, or our own file is not what the journal says.
+    pub(super) fn take(
+        &mut self,
+        writer: &mut Writer,
+        outbox: &mut Outbox,
+        registries: &[String],
+        now: Timestamp,
+    ) -> Result<u64, SidecarError> {
+        let mut pinned = 0;
+        for Answer { target, segment, result } in self.answers.take() {
+            let spread = u64::from_be_bytes(writer.random()?);
+            let Some((lane, _)) = self.targets.get_mut(target) else { continue };
+            match result {
+                Ok(receipts) => {
+                    lane.succeeded(now);
+                    let pin = Pinned { segment, target: lane.name.clone(), receipts };
+                    record(writer, outbox, registries, pin, now)?;
+                    pinned += 1;
+                }
+                Err(error) if error.halts() => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(pin = lane.name, segment, error = %error, "not pinned; it will be tried again");
+                    lane.failed(now, error.to_string(), error.hint(), spread);
+                }
+            }
+        }
+        Ok(pinned)
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.lanes().any(|lane| lane.is_busy)
+    }
+}
+
+struct Pinned {
+    segment: u64,
+    target: String,
+    receipts: Vec<(Cid, Receipt)>,
+}
+
+/// Writes down that a target has a segment.
+fn record(
+    writer: &mut Writer,
+    outbox: &mut Outbox,
+    registries: &[String],
+    pin: Pinned,
+    now: Timestamp,
+) -> Result<(), SidecarError> {
+    let at = writer.record_time(now)?;
+    let Pinned { segment, target, receipts } = pin;
+    for (cid, receipt) in &receipts {
+        writer.push(Body::Pinned { at, cid: *cid, bytes: receipt.bytes, target: target.clone() }, None, Vec::new())?;
+    }
+    // The proof CAR comes first, and the payload CAR is the only other one.
+    let proof_bytes = receipts.first().map_or(0, |(_, receipt)| receipt.bytes);
+    let payload_bytes = receipts.get(1).map(|(_, receipt)| receipt.bytes);
+    for registry in registries {
+        let request = Uuid::from_bytes(writer.random()?);
+        let (registry, target) = (registry.clone(), target.clone());
+        let task = Task::RegisterPin { registry, target, request, at, proof_bytes, payload_bytes };
+        outbox.put(writer, segment, task);
+    }
+    outbox.end(writer, segment, &Task::Pin { target, since: at }.name());
+    writer.commit()
+}
+
+/// The CARs of `segment` that belong on a target.
+fn cars(
+    writer: &Writer,
+    archive: &std::path::Path,
+    segment: u64,
+    contents: Contents,
+) -> Result<Vec<CarFile>, SidecarError> {
+    let files = Files::of(archive, segment);
+    let Some(row) = writer.journal.seal(segment)? else { return Ok(Vec::new()) };
+    let mut cars = vec![(files.proof, row.seal)];
+    if let (Contents::ProofAndPayload, Some(payload)) = (contents, row.payload) {
+        cars.push((files.payload, payload));
+    }
+    let car = |(path, root): (PathBuf, Cid)| {
+        let file = |source| SidecarError::File { doing: "reading", path: path.clone(), source };
+        let bytes = std::fs::metadata(&path).map_err(file)?.len();
+        Ok(CarFile { path, root, bytes })
+    };
+    cars.into_iter().map(car).collect()
+}
+
+async fn pin_all(pinner: &dyn Pinner, cars: &[CarFile]) -> Result<Vec<(Cid, Receipt)>, PinError> {
+    let mut receipts = Vec::with_capacity(cars.len());
+    for car in cars {
+        receipts.push((car.root, pinner.pin(car).await?));
+    }
+    Ok(receipts)
+}

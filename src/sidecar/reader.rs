@@ -1,0 +1,124 @@
+//! Opening stored entries again: for counts, registry rows and `show`.
+//!
+//! Whoever holds the keyring can read; a key that is gone means erased or expired, which is an answer and no fault.
+
+use prost::Message;
+use zeroize::Zeroizing;
+
+use super::error::SidecarError;
+use super::writer::{OPERATOR, own};
+use crate::core::hash::Hash;
+use crate::core::leaf::{LeafView, PartRef};
+use crate::core::part::{self, Opened, Place, SealingKey, Zstd};
+use crate::core::seq::Seq;
+use crate::keyring::{Keyring, SubjectRef};
+use crate::proto::{DICT_1, v1};
+
+/// Opens parts of one log.
+pub(super) struct Reader {
+    oid: Hash,
+    zstd: Zstd,
+    /// Where each epoch begins; the index is its number.
+    epochs: Vec<Seq>,
+    /// The extracted class 0 key of the epoch last asked for.
+    operator: Option<(u64, SealingKey)>,
+}
+
+impl Reader {
+    /// A reader of the log whose epochs begin at `epochs`.
+    pub(super) fn new(oid: Hash, epochs: Vec<Seq>) -> Result<Reader, SidecarError> {
+        let zstd = own("the dictionary of the format", Zstd::new(DICT_1))?;
+        Ok(Reader { oid, zstd, epochs, operator: None })
+    }
+
+    /// Notes that the next epoch begins.
+    pub(super) fn begin_epoch(&mut self, seq: Seq) {
+        self.epochs.push(seq);
+    }
+
+    fn epoch_at(&self, seq: Seq) -> u64 {
+        let after = self.epochs.partition_point(|first| *first <= seq);
+        u64::try_from(after.saturating_sub(1)).unwrap_or(0)
+    }
+
+    /// What the operator part of an entry says; `None` where its key has expired.
+    ///
+    /// # Errors
+    /// A halt where the frame is not the one of the leaf.
+    pub(super) fn operator(
+        &mut self,
+        keyring: &mut Keyring,
+        seq: Seq,
+        part: PartRef,
+        frame: &[u8],
+    ) -> Result<Option<v1::OperatorPart>, SidecarError> {
+        let Some(body) = self.operator_body(keyring, seq, part, frame)? else { return Ok(None) };
+        own("an operator part", decode::<v1::OperatorPart>(&body)).map(Some)
+    }
+
+    /// The body of the operator part of an entry; `None` where its key has expired.
+    ///
+    /// # Errors
+    /// A halt where the frame is not the one of the leaf.
+    pub(super) fn operator_body(
+        &mut self,
+        keyring: &mut Keyring,
+        seq: Seq,
+        part: PartRef,
+        frame: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, SidecarError> {
+        let epoch = self.epoch_at(seq);
+        let key = match &self.operator {
+            Some((known, key)) if *known == epoch => key.clone(),
+            _ => {
+                let Some(key) = keyring.epoch_key(OPERATOR, epoch)? else { return Ok(None) };
+                let key = SealingKey::new(&key, None);
+                self.operator = Some((epoch, key.clone()));
+                key
+            }
+        };
+        self.open(seq, 0, &key, part, frame).map(|opened| Some(opened.body))
+    }
+
+    /// What a part under a person's key holds; `None` where a key is gone.
+    ///
+    /// # Errors
+    /// A halt where the frame is not the one of the leaf.
+    pub(super) fn personal(
+        &mut self,
+        keyring: &mut Keyring,
+        seq: Seq,
+        index: u32,
+        named: &v1::PartKey,
+        part: PartRef,
+        frame: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, SidecarError> {
+        let Ok(subject) = <[u8; 16]>::try_from(named.subject_ref.as_slice()) else { return Ok(None) };
+        let epoch = keyring.epoch_key(named.class, self.epoch_at(seq))?;
+        let subject = keyring.key_of(SubjectRef(subject), named.class)?;
+        let (Some(epoch), Some(subject)) = (epoch, subject) else { return Ok(None) };
+        self.open(seq, index, &SealingKey::new(&epoch, Some(&subject)), part, frame).map(|opened| Some(opened.body))
+    }
+
+    fn open(
+        &mut self,
+        seq: Seq,
+        index: u32,
+        key: &SealingKey,
+        part: PartRef,
+        frame: &[u8],
+    ) -> Result<Opened, SidecarError> {
+        let place = Place { oid: self.oid, seq, part: index };
+        own("a stored part", part::open(&place, key, &mut self.zstd, part, frame))
+    }
+}
+
+/// Reads a part body.
+fn decode<M: Message + Default>(body: &[u8]) -> Result<M, crate::core::finding::Refused> {
+    M::decode(body).map_err(|e| crate::core::finding::Refused::non_canonical(e.to_string()))
+}
+
+/// The first part of a leaf with its frame.
+pub(super) fn first_part<'a>(view: &LeafView<'_>, frames: &'a [Vec<u8>]) -> Option<(PartRef, &'a [u8])> {
+    Some((view.parts().next()?, frames.first()?.as_slice()))
+}
