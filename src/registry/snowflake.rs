@@ -19,7 +19,7 @@ use super::sql::{self, Dialect};
 use super::{Fence, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, fence_of, judge};
 use crate::core::hash::Hash;
 use crate::core::origin::Origin;
-use crate::core::rows::{Kind, LogRow, PinRow, Role, Row, SegmentRows, Table, Value};
+use crate::core::rows::{Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 
@@ -176,6 +176,7 @@ impl Snowflake {
     async fn put_segment(&self, rows: &SegmentRows, request: Uuid) -> Result<Receipt, RegistryError> {
         // First: if an entry differs below, this half of the fork is still seen.
         let receipt = self.put(std::slice::from_ref(&rows.segment), request).await?;
+        self.refuse_fork(&rows.segment).await?;
         self.put(&rows.sources, request).await?;
         self.put(&rows.entries, request).await?;
         self.put(&rows.gaps, request).await?;
@@ -186,6 +187,23 @@ impl Snowflake {
         let seal = [rows.segment.seal_cid.to_string()];
         self.client.execute("finding duplicates", text::DUPLICATES, &seal, Uuid::new_v4()).await?;
         Ok(Receipt { text: receipt })
+    }
+
+    /// Looks for an entry of this range that another segment has: a batch would add what is missing around it, and the
+    /// halves of a fork would stand mixed.
+    async fn refuse_fork(&self, segment: &SegmentRow) -> Result<(), RegistryError> {
+        let binds = [&*segment.origin, &segment.first_seq.to_string(), &segment.last_seq.to_string()];
+        let binds = binds.into_iter().map(str::to_owned).chain([segment.seal_cid.to_string()]).collect::<Vec<_>>();
+        let answer = self.client.execute("looking for a fork", text::FORK, &binds, Uuid::new_v4()).await?;
+        let Some([Some(seq), Some(found)]) = answer.rows.first().map(Vec::as_slice) else { return Ok(()) };
+        Err(RegistryError::Differs {
+            registry: self.client.name.clone(),
+            table: "entries",
+            key: format!("origin={} seq={seq}", segment.origin),
+            column: "seal_cid",
+            expected: segment.seal_cid.to_string(),
+            found: found.clone(),
+        })
     }
 
     async fn fence(&self, origin: &Origin) -> Result<Option<Fence>, RegistryError> {

@@ -85,6 +85,10 @@ pub(super) const DUPLICATES: &str = "MERGE INTO entries t USING (SELECT n.origin
      AND o.event_id = n.event_id AND o.seq < n.seq WHERE n.seal_cid = CAST(? AS VARCHAR) GROUP BY n.origin, n.seq) d \
      ON t.origin = d.origin AND t.seq = d.seq WHEN MATCHED THEN UPDATE SET duplicate_of = d.first_seq";
 
+/// An entry of a range that is of another segment: origin, first and last seq, seal.
+pub(super) const FORK: &str = "SELECT seq, seal_cid FROM entries WHERE origin = CAST(? AS VARCHAR) AND seq >= CAST(? AS BIGINT) \
+     AND seq <= CAST(? AS BIGINT) AND seal_cid <> CAST(? AS VARCHAR) ORDER BY seq LIMIT 1";
+
 /// The fence: origin, new size, root and time; old size and root, or -1 and '' for none.
 pub(super) const ADVANCE: &str = "MERGE INTO registration_hwm t USING (SELECT CAST(? AS VARCHAR) AS origin, CAST(? AS BIGINT) AS size, \
      CAST(? AS VARCHAR) AS root, CAST(? AS TIMESTAMP_NTZ(6)) AS updated_at, CAST(? AS BIGINT) AS from_size, \
