@@ -9,6 +9,7 @@ use pinfold::core::rows::{SegmentRows, compare, pin_row};
 use pinfold::core::seq::{Seq, Size};
 use pinfold::registry::sqlite::Sqlite;
 use pinfold::registry::{Fence, Query, Registrar, RegistryError};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::peer::front::{Fault, UserKey};
@@ -19,6 +20,18 @@ use crate::peer::snowflake::Warehouse;
 mod sample;
 
 use sample::{DAY, Log, first_segment, origin, second_segment};
+
+/// The tables whose rows are the same everywhere, each with its key.
+const TABLES: [(&str, &str); 8] = [
+    ("segments", "seal_cid"),
+    ("segment_sources", "seal_cid, first_offset"),
+    ("segment_pins", "seal_cid, target"),
+    ("entries", "origin, seq"),
+    ("gaps", "origin, seq"),
+    ("contested_ranges", "origin, seq"),
+    ("quarantined", "origin, seq"),
+    ("signing_keys", "origin, key_id"),
+];
 
 fn two_segments(events: u64) -> [SegmentRows; 2] {
     let mut log = Log::new();
@@ -59,9 +72,9 @@ fn check(registry: &dyn Registrar, segments: &[SegmentRows]) {
 }
 
 #[test]
-fn snowflake_answers_every_question_as_sqlite_does() {
+fn snowflake_holds_the_rows_of_sqlite_as_the_official_connector_reads_them() {
     let warehouse = Warehouse::start();
-    let (_dir, sqlite) = sqlite();
+    let (dir, sqlite) = sqlite();
     let snowflake = warehouse.registrar();
     snowflake.init().unwrap();
     snowflake.init().unwrap();
@@ -76,6 +89,11 @@ fn snowflake_answers_every_question_as_sqlite_does() {
         check(registrar, &segments);
     }
 
+    let read = warehouse.read(&TABLES);
+    assert_eq!(read.len(), rows_of_sqlite(dir.path()).len());
+    for (theirs, ours) in read.iter().zip(rows_of_sqlite(dir.path())) {
+        assert_eq!(*theirs, ours);
+    }
     for query in Query::all().iter().filter(|query| query.name != "v_now") {
         assert_eq!(ask(&snowflake, query.name, &[]), ask(&sqlite, query.name, &[]), "{}", query.name);
     }
@@ -84,6 +102,30 @@ fn snowflake_answers_every_question_as_sqlite_does() {
     assert_eq!(answer, ask(&sqlite, "provenance", &params));
     assert_eq!(answer.len(), 2);
     assert_eq!(warehouse.front.violations(), Vec::<String>::new());
+}
+
+/// The rows as any program reads them from the file.
+fn rows_of_sqlite(dir: &std::path::Path) -> Vec<Value> {
+    let connection = rusqlite::Connection::open(dir.join("registry.sqlite")).unwrap();
+    let mut all = Vec::new();
+    for (table, keys) in TABLES {
+        let mut statement = connection.prepare(&format!("SELECT * FROM {table} ORDER BY {keys}")).unwrap();
+        let names: Vec<String> = statement.column_names().iter().map(|name| (*name).to_owned()).collect();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let mut object = json!({"table": table});
+            for (at, name) in names.iter().enumerate() {
+                object[name] = match row.get_unwrap::<_, rusqlite::types::Value>(at) {
+                    rusqlite::types::Value::Null => Value::Null,
+                    rusqlite::types::Value::Integer(n) => json!(n),
+                    rusqlite::types::Value::Text(text) => json!(text),
+                    other => panic!("{table}.{name}: {other:?}"),
+                };
+            }
+            all.push(object);
+        }
+    }
+    all
 }
 
 #[test]
@@ -194,4 +236,19 @@ fn the_fence_moves_only_from_where_it_is_even_when_nothing_is_said() {
         assert!(error.is_halt() && matches!(error, RegistryError::Fork { size: Size(9), .. }), "{error}");
     }
     assert_eq!(snowflake.head(&origin()).unwrap(), Some(fence(9, b"9")));
+}
+
+#[test]
+fn another_fact_under_a_key_halts_and_the_fork_is_seen() {
+    let warehouse = Warehouse::start();
+    let snowflake = warehouse.registrar();
+    snowflake.init().unwrap();
+    let [first, _] = two_segments(5);
+    snowflake.register(&first, Uuid::new_v4()).unwrap();
+    let mut other = first_segment(&mut Log::new(), 6);
+    other.sources.clear();
+    let error = snowflake.register(&other, Uuid::new_v4()).unwrap_err();
+    assert!(error.is_halt() && matches!(error, RegistryError::Differs { table: "entries", .. }), "{error}");
+    assert_eq!(ask(&snowflake, "v_broken_links", &[("reason", "fork")]).len(), 2);
+    assert_eq!(ask(&snowflake, "entries", &[]).len(), first.entries.len());
 }

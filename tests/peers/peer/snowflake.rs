@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pinfold::registry::snowflake::{Options, Snowflake};
+use serde_json::Value;
 
 use super::front::{Front, UserKey};
 
@@ -15,10 +16,11 @@ const USER: &str = "ORG-ACCT.PINFOLD";
 /// A running peer and its front. Dropped: killed, its database removed.
 pub(crate) struct Warehouse {
     pub(crate) front: Front,
+    port: u16,
     server: Child,
     pem: String,
     runtime: tokio::runtime::Runtime,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Warehouse {
@@ -26,6 +28,7 @@ impl Warehouse {
     pub(crate) fn start() -> Warehouse {
         let home = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = std::fs::File::create(home.path().join("log")).unwrap();
         // Dies with the thread that started it, so that a killed test leaves nothing behind.
         let mut server = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
@@ -35,7 +38,7 @@ impl Warehouse {
             .current_dir(home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let begun = Instant::now();
@@ -48,7 +51,7 @@ impl Warehouse {
         let pem = key.pem();
         let front = Front::start(format!("http://127.0.0.1:{port}"), USER, key);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Warehouse { front, server, pem, runtime, _home: home }
+        Warehouse { front, port, server, pem, runtime, home }
     }
 
     /// A registrar as a configuration would make it.
@@ -78,6 +81,19 @@ impl Warehouse {
             batch_rows_max: 200,
             answer_timeout: Duration::from_secs(5),
         }
+    }
+
+    /// Rows as the official connector reads them; each table with its key columns.
+    pub(crate) fn read(&self, tables: &[(&str, &str)]) -> Vec<Value> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/snowflake_rows.py");
+        let tables = tables.iter().map(|(table, keys)| format!("{table}:{keys}"));
+        let mut command = Command::new(python());
+        command.args([script, &self.port.to_string(), "GOVERNANCE", "PINFOLD"]).args(tables);
+        let output = command.output().unwrap();
+        let log = || std::fs::read_to_string(self.home.path().join("log")).unwrap();
+        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), log());
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
