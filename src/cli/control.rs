@@ -161,7 +161,7 @@ fn execute(
             let status = sidecar.status(now(), is_running);
             Ok(json!({ "pinned": status.pinned, "registered": status.registered }))
         }
-        Request::Ingest { path, topic, format } => ingest(sidecar, path, topic, format.as_deref(), end),
+        Request::Ingest { path, topic, format } => ingest(sidecar, path, topic, format.as_deref()),
     }
 }
 
@@ -188,13 +188,7 @@ pub(super) fn not_in_time(sidecar: &Sidecar) -> Failure {
         .hint("`pinfold status` shows the backlog; nothing is lost")
 }
 
-fn ingest(
-    sidecar: &mut Sidecar,
-    path: &Path,
-    topic: &str,
-    format: Option<&str>,
-    _end: Instant,
-) -> Result<Value, Failure> {
+fn ingest(sidecar: &mut Sidecar, path: &Path, topic: &str, format: Option<&str>) -> Result<Value, Failure> {
     sidecar.refuse_if_halted()?;
     let started = Instant::now();
     let rules = open::file_rules(topic);
@@ -210,7 +204,8 @@ fn ingest(
     Ok(summary(sidecar, totals, started.elapsed()))
 }
 
-fn record_format(name: &str) -> Result<Format, Failure> {
+/// The way a file is cut into records, by its name on the command line.
+pub(super) fn record_format(name: &str) -> Result<Format, Failure> {
     name.parse().map_err(|_| Failure::usage(format!("--format {name}: ndjson, json or protobuf")))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::control::record_format;
 use super::{Failure, open};
 use crate::config::Config;
 use crate::core::decode::{self, Format};
@@ -23,8 +24,7 @@ impl Positions for Nothing {
 
 /// Counts what would be folded of a file.
 pub(super) fn read(config: &Config, path: &Path, topic: &str, format: Option<&str>) -> Result<Value, Failure> {
-    let unknown = |name: &str| Failure::usage(format!("--format {name}: ndjson, json or protobuf"));
-    let format = format.map(|name| name.parse().map_err(|_| unknown(name))).transpose()?;
+    let format = format.map(record_format).transpose()?;
     let source = if path == Path::new("-") {
         Replay::stdin("file", topic, format, &Nothing)
     } else {

@@ -34,7 +34,7 @@ pub(super) fn run(init: &args::Init, output: &Output) -> Result<u8, Failure> {
     };
     let origin =
         Origin::new(&name).map_err(|refused| Failure::usage(refused.what).hint("like example.com/audit/main"))?;
-    make(dir, &origin)?;
+    make(dir)?;
     let key = log(dir, &origin)?;
     write_new(&config, template(&name).as_bytes(), 0o600)?;
     let vkey = key.to_string();
@@ -49,7 +49,7 @@ pub(super) fn run(init: &args::Init, output: &Output) -> Result<u8, Failure> {
 }
 
 /// The directories, closed to others.
-fn make(dir: &Path, _origin: &Origin) -> Result<(), Failure> {
+fn make(dir: &Path) -> Result<(), Failure> {
     for part in ["", "keys", "heads", "data", "data/archive"] {
         let path = dir.join(part);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);

@@ -32,7 +32,7 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
         report.add([(None, fault)], input.findings_max);
     }
     if let Some(config) = &config {
-        outside::compare(config, verify, &files, &mut report, input.findings_max, global.timeout)?;
+        outside::compare(config, verify, &mut report, input.findings_max, global.timeout)?;
     }
     let exit = if report.exit == 10 && verify.allow_unanchored { 0 } else { report.exit };
     let seconds = started.elapsed().as_secs_f64();

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::super::args;
 use super::super::control::{self, Request};
 use super::super::{Failure, open};
-use super::files::Files;
 use crate::config::{Config, Registry};
 use crate::core::audit::{Fresh, Report};
 use crate::core::checkpoint::Statement;
@@ -20,7 +19,6 @@ use crate::registry::RegistryError;
 pub(super) fn compare(
     config: &Config,
     verify: &args::Verify,
-    _files: &Files,
     report: &mut Report,
     findings_max: usize,
     timeout: Option<Duration>,
