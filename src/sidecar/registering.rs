@@ -46,6 +46,8 @@ struct Registry {
     /// The rows so far; the next segment to fold.
     fold: Fold,
     folded: u64,
+    /// The fold with the segment under way.
+    ahead: Option<Fold>,
     /// Where its fence is, once it was asked.
     fence: Option<Option<Fence>>,
     last_said: Timestamp,
@@ -86,6 +88,7 @@ impl Registering {
             registrar,
             fold: Fold::new(origin),
             folded: 0,
+            ahead: None,
             fence: None,
             last_said: Timestamp(0),
         };
@@ -288,11 +291,6 @@ impl Registry {
         sealed_at: Timestamp,
         registered_at: Timestamp,
     ) -> Result<SegmentRows, SidecarError> {
-        if self.folded > row.segment {
-            // A request that failed is made again: the fold has no way back.
-            self.fold = Fold::new(writer.origin());
-            self.folded = 0;
-        }
         while self.folded < row.segment {
             let Some(earlier) = writer.journal.seal(self.folded)? else { break };
             let stored = Stored::read(archive, &earlier)?;
@@ -300,8 +298,10 @@ impl Registry {
             self.folded += 1;
         }
         let stored = Stored::read(archive, row)?;
-        let rows = fold(&mut self.fold, writer, &stored, Some((sealed_at, registered_at)))?;
-        self.folded = row.segment + 1;
+        // The fold has no way back, and the request may fail: it goes on only when the registry has the segment.
+        let mut ahead = self.fold.clone();
+        let rows = fold(&mut ahead, writer, &stored, Some((sealed_at, registered_at)))?;
+        self.ahead = Some(ahead);
         Ok(rows)
     }
 
@@ -365,6 +365,9 @@ impl Registry {
             Done::Registered { segment, receipt, fence } => {
                 check_fence(writer, &self.lane.name, fence)?;
                 (self.fence, self.last_said) = (Some(Some(fence)), now);
+                if let Some(ahead) = self.ahead.take() {
+                    (self.fold, self.folded) = (ahead, segment + 1);
+                }
                 self.registered(writer, outbox, segment, receipt)?;
             }
             Done::Pins(names) => {
