@@ -6,6 +6,7 @@
 mod args;
 mod config;
 mod control;
+mod demo;
 mod dry_run;
 mod failure;
 mod health;
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
 fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
     let global = &args.global;
     match &args.command {
+        Command::Demo(demo) => demo::run(demo, output),
         Command::Init(init) => init::run(init, output),
         Command::Config(command) => config::run(global, command, output),
         Command::Run(run) => run::run(global, run, output),

@@ -65,6 +65,8 @@ pub(super) enum Color {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
+    /// Tell the whole story on embedded parts: no broker, IPFS node, warehouse or account.
+    Demo(Demo),
     /// Make a log: configuration, keys, keyring, journal. Overwrites nothing.
     Init(Init),
     /// Look at the configuration.
@@ -120,6 +122,17 @@ pub(super) enum Command {
     Man,
     /// The version of the software, the log format and the SQL schema.
     Version,
+}
+
+/// `demo`
+#[derive(clap::Args, Debug)]
+pub(super) struct Demo {
+    /// Where to make the log; a new directory for temporary files where absent.
+    #[arg(long, value_name = "D")]
+    pub(super) dir: Option<PathBuf>,
+    /// How many events.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    pub(super) events: u64,
 }
 
 /// `run`

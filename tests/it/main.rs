@@ -12,6 +12,7 @@
 )]
 
 mod bodies;
+mod demo;
 mod dependencies;
 mod dictionary;
 mod journal;
