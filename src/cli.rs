@@ -5,8 +5,11 @@
 
 mod args;
 mod config;
+mod confirm;
 mod control;
+mod deadline;
 mod demo;
+mod doctor;
 mod dry_run;
 mod failure;
 mod health;
@@ -24,7 +27,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use args::{Args, Command};
 use control::Request;
@@ -35,8 +38,11 @@ use crate::core::time::Timestamp;
 
 /// Parses the command line, runs the command, prints what went wrong, and gives the exit code.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    let output = Output::new(args.global.json, args.global.quiet);
+    let args = match Args::read() {
+        Ok(args) => args,
+        Err(error) => return wrong_call(&error),
+    };
+    let output = Output::new(&args.global);
     let outcome = std::panic::catch_unwind(|| run(&args, &output));
     let exit = match outcome {
         Ok(Ok(exit)) => exit,
@@ -50,11 +56,29 @@ pub fn main() -> ExitCode {
     ExitCode::from(exit)
 }
 
+/// A call that could not be read, or one for help or the version.
+fn wrong_call(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell where printing fails.
+    let _ = error.print();
+    if error.use_stderr() {
+        let first = error.to_string();
+        let first = first.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let failure = Failure::usage(first).hint("see `pinfold help`");
+        Output::of_wrong_call(Args::wanted_json()).failure_object(&failure);
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
     let global = &args.global;
+    deadline::watch(args, *output)?;
+    if !matches!(args.command, Command::Run(_)) {
+        logging::begin_quietly(global, output.paints_stderr());
+    }
     match &args.command {
         Command::Demo(demo) => demo::run(demo, output),
         Command::Init(init) => init::run(init, output),
+        Command::Doctor { bundle } => doctor::run(global, bundle.as_deref(), output),
         Command::Config(command) => config::run(global, command, output),
         Command::Run(run) => run::run(global, run, output),
         Command::Health { ready } => health::run(global, *ready, output),
@@ -65,7 +89,12 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Seal => journal::stage(global, &Request::Seal, output),
         Command::Pin => journal::stage(global, &Request::Pin, output),
         Command::Register => journal::stage(global, &Request::Register, output),
-        Command::Prune { dry_run } => journal::stage(global, &Request::Prune { dry_run: *dry_run }, output),
+        Command::Prune { dry_run } => {
+            if !dry_run {
+                confirm::destroy(global, "pruning drops from the journal what is done everywhere")?;
+            }
+            journal::stage(global, &Request::Prune { dry_run: *dry_run }, output)
+        }
         Command::Verify(verify) => verify::run(global, verify, output),
         Command::Show { seq } => journal::show(global, *seq, output),
         Command::Query(query) => query::run(global, query, output),
@@ -103,5 +132,10 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// The configuration this call is about.
 fn load_config(global: &args::Global) -> Result<crate::config::Config, Failure> {
+    Ok(load_traced(global)?.config)
+}
+
+/// The same with where each value came from.
+fn load_traced(global: &args::Global) -> Result<crate::config::Loaded, Failure> {
     Ok(crate::config::load(&crate::config::config_path(global.config.as_deref()))?)
 }

@@ -5,7 +5,9 @@
 
 mod error;
 mod load;
+mod place;
 mod quantity;
+mod secret;
 mod template;
 
 use std::collections::BTreeMap;
@@ -15,8 +17,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use load::{config_path, load};
+pub use load::{CameFrom, Loaded, config_path, load, wants_no_color};
 pub use quantity::{ByteCount, Delay};
+pub use secret::{MASK, Secret};
 pub use template::template;
 
 /// Everything a log is run with. Paths are absolute or relative to the working directory once loaded.
@@ -213,6 +216,9 @@ pub struct Kafka {
     /// The file with the SASL password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// The SASL password; only as a variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
     /// Passed to librdkafka, minus what breaks exactly-once.
     #[serde(default)]
     pub librdkafka: BTreeMap<String, String>,
@@ -379,6 +385,9 @@ pub struct Kubo {
     /// Basic authentication: the file with the password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// Basic authentication: the password; only as a variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
     /// How long one call may take.
     #[serde(default = "defaults::call_timeout")]
     pub timeout: Delay,

@@ -13,6 +13,9 @@ use crate::core::record::Record;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod replay;
+mod secret;
+
+pub use secret::is_secret;
 
 /// The largest record held whole, in bytes of key, value and headers. An entry's frames end at 64 MiB, and memory is
 /// bounded; what is larger arrives as [`Cut`].

@@ -40,6 +40,9 @@ use store::Store;
 /// Bytes of shards kept in memory beside what is new, if the caller does not say. About 850,000 people.
 pub const CACHE_BYTES: usize = 128 << 20;
 
+/// Bytes of that a person takes, with its keys of a class and its look-up: `CACHE_BYTES` over those 850,000.
+pub const CACHED_SUBJECT_BYTES: usize = 158;
+
 /// A fold is due at this size of the write-ahead file, or an eighth of the shards where that is more.
 const WAL_BYTES: u64 = 16 << 20;
 

@@ -168,6 +168,12 @@ pub trait Registrar: Send + Sync {
     /// `Schema` where they are of another version or missing and not ours to make.
     fn init(&self) -> Result<(), RegistryError>;
 
+    /// Asks whether the tables are there and of our version. Makes nothing.
+    ///
+    /// # Errors
+    /// `Schema` where they are not; `Retry`, `Refused` or `Auth`.
+    fn check(&self) -> Result<(), RegistryError>;
+
     /// Writes a segment's rows: those that are missing. The times of the segment follow `rows`; both must be known.
     /// `request` was stored before, so that a repetition after a crash carries it again.
     ///

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Delay;
 
@@ -22,6 +22,31 @@ pub(super) struct Args {
     pub(super) command: Command,
 }
 
+impl Args {
+    /// Reads the command line. `--color` is looked for first, so that it holds for what is said about a wrong call too.
+    ///
+    /// # Errors
+    /// A wrong call, or a request for help: printed by the caller.
+    pub(super) fn read() -> Result<Args, clap::Error> {
+        let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        let color = |word: &str| match word {
+            "always" => Some(ColorChoice::Always),
+            "never" => Some(ColorChoice::Never),
+            _ => None,
+        };
+        let apart = words.windows(2).filter_map(|pair| pair.first().filter(|word| *word == "--color").and(pair.last()));
+        let joined = words.iter().filter_map(|word| word.strip_prefix("--color="));
+        let choice = apart.map(String::as_str).chain(joined).find_map(color).unwrap_or(ColorChoice::Auto);
+        let matches = Args::command().color(choice).try_get_matches()?;
+        Args::from_arg_matches(&matches)
+    }
+
+    /// Whether a call that could not be read asked for JSON.
+    pub(super) fn wanted_json() -> bool {
+        std::env::args_os().any(|word| word == "--json")
+    }
+}
+
 /// Options of every command.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Global {
@@ -37,7 +62,7 @@ pub(super) struct Global {
     /// Say only what went wrong.
     #[arg(short, long, global = true)]
     pub(super) quiet: bool,
-    /// When to colour.
+    /// When to colour; `auto` is on a terminal, unless NO_COLOR is set.
     #[arg(long, global = true, value_enum, default_value = "auto")]
     pub(super) color: Color,
     /// How long the command may wait for something outside.
@@ -52,10 +77,10 @@ fn delay(text: &str) -> Result<Duration, String> {
     Delay::parse(text).map(Delay::duration).ok_or_else(|| "a whole number and ms, s, m, h or d".to_owned())
 }
 
-/// When to colour; `NO_COLOR` in the environment means never.
+/// When to colour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum Color {
-    /// On a terminal.
+    /// On a terminal, unless `NO_COLOR` is set.
     Auto,
     /// Always.
     Always,
@@ -69,6 +94,12 @@ pub(super) enum Command {
     Demo(Demo),
     /// Make a log: configuration, keys, keyring, journal. Overwrites nothing.
     Init(Init),
+    /// Look at everything the log needs, and say what to change.
+    Doctor {
+        /// Write a tar file for support: what was found, the configuration without secrets, versions. No persons.
+        #[arg(long, value_name = "F")]
+        bundle: Option<PathBuf>,
+    },
     /// Look at the configuration.
     #[command(subcommand)]
     Config(Config),
@@ -265,7 +296,7 @@ pub(super) enum Config {
         #[arg(long)]
         offline: bool,
     },
-    /// Print it as it is understood. Secrets are files: none is in it.
+    /// Print it as it is understood, each value with where it came from; secrets are masked.
     Show,
     /// Print its JSON Schema.
     Schema,

@@ -1,16 +1,21 @@
 //! `config check`, `config show`, `config schema`.
 
+pub(super) mod show;
+
+use serde_json::json;
+
 use super::args::{self, Global};
+use super::doctor::{self, Remark};
 use super::output::Output;
-use super::{Failure, load_config};
-use crate::config::Config;
+use super::{Failure, load_traced};
+use crate::config::{Config, Loaded};
 
 pub(super) fn run(global: &Global, command: &args::Config, output: &Output) -> Result<u8, Failure> {
     match command {
         args::Config::Check { offline } => check(global, *offline, output),
         args::Config::Show => {
-            let config = load_config(global)?;
-            output.object(&config, || toml::to_string(&config).unwrap_or_default())
+            let loaded = load_traced(global)?;
+            output.object(&show::json(&loaded), || show::text(&loaded))
         }
         args::Config::Schema => {
             let schema = schemars::schema_for!(Config);
@@ -20,12 +25,40 @@ pub(super) fn run(global: &Global, command: &args::Config, output: &Output) -> R
     }
 }
 
-fn check(global: &Global, _offline: bool, output: &Output) -> Result<u8, Failure> {
-    let config = load_config(global)?;
-    let counts = [config.source.len(), config.pin.len(), config.registry.len()];
-    let [sources, pins, registries] = counts;
-    output.object(
-        &serde_json::json!({ "ok": true, "origin": config.log.origin, "sources": sources, "pins": pins, "registries": registries }),
-        || format!("{}: sound ({sources} sources, {pins} pin targets, {registries} registries)", config.log.origin),
-    )
+/// Exit 0 where it is sound and, unless `offline`, everyone it names answers; 2 where it is not; 3 where one is not
+/// reached.
+fn check(global: &Global, offline: bool, output: &Output) -> Result<u8, Failure> {
+    let loaded = load_traced(global)?;
+    doctor::options(&loaded.config)?;
+    let asked = if offline { Vec::new() } else { doctor::outside(&loaded.config, global.timeout)? };
+    let exit = match doctor::worst(&asked) {
+        doctor::Status::Ok | doctor::Status::Warn => 0,
+        doctor::Status::Fail => 2,
+        doctor::Status::Unreachable => 3,
+    };
+    output.object(&answer(&loaded, &asked, exit), || {
+        let mut lines: Vec<String> = asked.iter().map(|remark| doctor::line(remark, *output)).collect();
+        lines.push(sentence(&loaded, exit));
+        lines.join("\n")
+    })?;
+    Ok(exit)
+}
+
+fn answer(loaded: &Loaded, asked: &[Remark], exit: u8) -> serde_json::Value {
+    let config = &loaded.config;
+    json!({
+        "ok": exit == 0, "origin": config.log.origin, "sources": config.source.len(), "pins": config.pin.len(),
+        "registries": config.registry.len(), "checks": asked,
+    })
+}
+
+fn sentence(loaded: &Loaded, exit: u8) -> String {
+    let Config { log, source, pin, registry, .. } = &loaded.config;
+    let counts = format!("{} sources, {} pin targets, {} registries", source.len(), pin.len(), registry.len());
+    let verdict = match exit {
+        0 => "sound",
+        3 => "sound, but not everyone it names is reached",
+        _ => "not usable",
+    };
+    format!("{}: {}: {verdict} ({counts})", loaded.path.display(), log.origin)
 }

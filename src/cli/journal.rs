@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::args::{self, Global};
 use super::control::{Request, ask};
 use super::output::Output;
-use super::{Failure, load_config, logging};
+use super::{Failure, load_config};
 
 /// Asks, and prints the answer: JSON as it is, or by `text`.
 fn ask_and_print(
@@ -17,11 +17,6 @@ fn ask_and_print(
     text: impl FnOnce(&Value) -> String,
 ) -> Result<u8, Failure> {
     let config = load_config(global)?;
-    logging::begin(
-        &crate::config::Logging { level: crate::config::Level::Warn, ..config.logging },
-        global.verbose,
-        global.quiet,
-    );
     let answer = ask(&config, request, global.timeout)?;
     output.object(&answer, || text(&answer))
 }
@@ -103,11 +98,6 @@ pub(super) fn show(global: &Global, seq: u64, output: &Output) -> Result<u8, Fai
 
 pub(super) fn ingest(global: &Global, ingest: &args::Ingest, output: &Output) -> Result<u8, Failure> {
     let config = load_config(global)?;
-    logging::begin(
-        &crate::config::Logging { level: crate::config::Level::Warn, ..config.logging.clone() },
-        global.verbose,
-        global.quiet,
-    );
     let mut sum: Option<Value> = None;
     for path in &ingest.files {
         let is_stdin = path == Path::new("-");

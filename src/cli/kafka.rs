@@ -38,7 +38,7 @@ fn rule(topic: &config::Topic) -> Result<TopicRule, Failure> {
     Ok(TopicRule { which, alias: topic.alias.clone(), format, class: topic.retention_class.clone() })
 }
 
-fn options(config: &Config, name: &str, kafka: &config::Kafka) -> Result<Options, Failure> {
+pub(super) fn options(config: &Config, name: &str, kafka: &config::Kafka) -> Result<Options, Failure> {
     let instance = if kafka.instance.is_empty() {
         // The same at every start of this member: made from what does not change with the process.
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -56,8 +56,10 @@ fn options(config: &Config, name: &str, kafka: &config::Kafka) -> Result<Options
         time => Start::At(Timestamp::parse_rfc3339(time).map_or(0, |at| i64::try_from(at.0 / 1000).unwrap_or(0))),
     };
     let mut librdkafka = kafka.librdkafka.clone();
-    if let Some(path) = &kafka.password_file {
-        librdkafka.insert("sasl.password_file".to_owned(), path.display().to_string());
+    match (&kafka.password, &kafka.password_file) {
+        (Some(password), _) => drop(librdkafka.insert("sasl.password".to_owned(), password.reveal().to_owned())),
+        (None, Some(path)) => drop(librdkafka.insert("sasl.password_file".to_owned(), path.display().to_string())),
+        (None, None) => {}
     }
     Ok(Options {
         name: name.to_owned(),

@@ -6,6 +6,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
+use super::args::Global;
 use crate::config::{Level, LogFormat, Logging};
 
 /// Changes the level of a running process (SIGHUP).
@@ -19,13 +20,20 @@ impl LevelHandle {
     }
 }
 
-/// Our own words at `level`; of the libraries below only what warns.
+/// Our own words at `level`; of the libraries below only what warns. What librdkafka says comes as events of the source,
+/// and is said by it; its wrapper would say it a second time.
 fn filter(level: Level) -> EnvFilter {
-    EnvFilter::new(format!("warn,pinfold={}", level.as_str()))
+    EnvFilter::new(format!("warn,rdkafka=off,librdkafka=off,pinfold={}", level.as_str()))
 }
 
-/// Begins logging. `verbose` and `quiet` are the flags of the command line: they win over the configuration.
-pub(super) fn begin(logging: &Logging, verbose: u8, quiet: bool) -> LevelHandle {
+/// Logging of a command that is no sidecar: what warns, unless the flags say otherwise.
+pub(super) fn begin_quietly(global: &Global, paints: bool) -> LevelHandle {
+    begin(&Logging { level: Level::Warn, format: LogFormat::Text }, global, paints)
+}
+
+/// Begins logging. `-v` and `-q` of the command line win over the configuration.
+pub(super) fn begin(logging: &Logging, global: &Global, paints: bool) -> LevelHandle {
+    let (verbose, quiet) = (global.verbose, global.quiet);
     let level = match (verbose, quiet) {
         (0, true) => Level::Error,
         (0, false) => logging.level,
@@ -39,9 +47,9 @@ pub(super) fn begin(logging: &Logging, verbose: u8, quiet: bool) -> LevelHandle 
         LogFormat::Json => false,
     };
     let registry = tracing_subscriber::registry().with(filter);
-    // A second call in one process (the demo runs several commands) keeps the first subscriber.
+    // There is one subscriber in a process: a second call keeps the first.
     let _ = if text {
-        registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init()
+        registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(paints)).try_init()
     } else {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
     };

@@ -13,7 +13,7 @@ use crate::core::identity::{Form, Rules};
 use crate::core::note::Skey;
 use crate::core::origin::Origin;
 use crate::journal::{Journal, JournalError, Places};
-use crate::keyring::{Kek, Keyring};
+use crate::keyring::{self, Kek, Keyring};
 use crate::registry::Registrar;
 use crate::registry::snowflake::{Options, Snowflake};
 use crate::registry::sqlite::Sqlite;
@@ -37,7 +37,9 @@ fn writer(config: &Config) -> Result<Writer, Failure> {
     let journal = Journal::open(&places, &origin, std::slice::from_ref(key.vkey())).map_err(SidecarError::from)?;
     let config::Kek::File { path } = &config.keyring.kek;
     let kek = Kek::read(path).map_err(SidecarError::from)?;
+    let cache = usize::try_from(config.keyring.cached_subjects_max).unwrap_or(usize::MAX);
     let keyring = Keyring::open(&config.keyring.path, &kek, origin.oid()).map_err(SidecarError::from)?;
+    let keyring = keyring.with_cache_bytes(cache.saturating_mul(keyring::CACHED_SUBJECT_BYTES));
     Ok(Writer::open(Opening { origin, key, journal, keyring })?)
 }
 
@@ -47,7 +49,7 @@ pub(super) fn origin(config: &Config) -> Result<Origin, Failure> {
         .map_err(|refused| Failure::new(2, "config", format!("log.origin: {}", refused.what)))
 }
 
-fn key(path: &Path, origin: &Origin) -> Result<Skey, Failure> {
+pub(super) fn key(path: &Path, origin: &Origin) -> Result<Skey, Failure> {
     let pem = std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))?;
     Skey::from_pkcs8_pem(origin.as_str(), &pem)
         .map_err(|_| Failure::new(2, "key", format!("{}: not an Ed25519 key in PKCS#8 PEM", path.display())))
@@ -86,31 +88,41 @@ pub(super) fn settings(config: &Config) -> Settings {
 }
 
 fn pinner(name: &str, pin: &config::Pin) -> Result<Arc<dyn Pinner>, Failure> {
-    let contents = |contents| match contents {
-        config::Contents::Proof => archive::Contents::Proof,
-        config::Contents::ProofAndPayload => archive::Contents::ProofAndPayload,
-    };
     match pin {
         config::Pin::Folder(folder) => {
             // A folder that is not there yet is made; one that cannot be made shows when it is pinned to.
             let _ = std::fs::create_dir_all(&folder.path);
             Ok(Arc::new(archive::Folder::new(name, &folder.path, contents(folder.contents))))
         }
-        config::Pin::Kubo(kubo) => {
-            let mut settings = archive::kubo::Settings::new(name, &kubo.url);
-            settings.contents = contents(kubo.contents);
-            settings.call_time = kubo.timeout.duration();
-            settings.network = match kubo.network {
-                config::Network::Private => archive::Network::Private,
-                config::Network::Public => archive::Network::Public,
-            };
-            if let Some(user) = &kubo.user {
-                let password = kubo.password_file.as_deref().map(secret).transpose()?.unwrap_or_default();
-                settings.credentials = Some((user.clone(), password));
-            }
-            let kubo = archive::Kubo::new(settings);
-            Ok(Arc::new(kubo.map_err(|e| Failure::new(2, "config", format!("pin.{name}.url: {e}")).hint(e.hint()))?))
-        }
+        config::Pin::Kubo(kubo) => Ok(Arc::new(self::kubo(name, kubo)?)),
+    }
+}
+
+/// The node `[pin.NAME]`; the password is read now.
+pub(super) fn kubo(name: &str, kubo: &config::Kubo) -> Result<archive::Kubo, Failure> {
+    let mut settings = archive::kubo::Settings::new(name, &kubo.url);
+    settings.contents = contents(kubo.contents);
+    settings.call_time = kubo.timeout.duration();
+    settings.network = match kubo.network {
+        config::Network::Private => archive::Network::Private,
+        config::Network::Public => archive::Network::Public,
+    };
+    if let Some(user) = &kubo.user {
+        let password = match (&kubo.password, &kubo.password_file) {
+            (Some(password), _) => password.reveal().to_owned(),
+            (None, Some(path)) => secret(path)?,
+            (None, None) => String::new(),
+        };
+        settings.credentials = Some((user.clone(), password));
+    }
+    let kubo = archive::Kubo::new(settings);
+    kubo.map_err(|e| Failure::new(2, "config", format!("pin.{name}.url: {e}")).hint(e.hint()))
+}
+
+fn contents(contents: config::Contents) -> archive::Contents {
+    match contents {
+        config::Contents::Proof => archive::Contents::Proof,
+        config::Contents::ProofAndPayload => archive::Contents::ProofAndPayload,
     }
 }
 
@@ -131,11 +143,18 @@ pub(super) fn registrar(
             let opened = Sqlite::open(name, &sqlite.path);
             Ok(Arc::new(opened.map_err(SidecarError::from)?))
         }
-        config::Registry::Snowflake(snowflake) => {
-            let made = Snowflake::new(snowflake_options(name, snowflake)?, runtime.clone());
-            Ok(Arc::new(made.map_err(SidecarError::from)?))
-        }
+        config::Registry::Snowflake(snowflake) => Ok(Arc::new(self::snowflake(name, snowflake, runtime)?)),
     }
+}
+
+/// The registry `[registry.NAME]` at Snowflake; the private key is read now.
+pub(super) fn snowflake(
+    name: &str,
+    snowflake: &config::Snowflake,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Snowflake, Failure> {
+    let made = Snowflake::new(snowflake_options(name, snowflake)?, runtime.clone());
+    Ok(made.map_err(SidecarError::from)?)
 }
 
 fn snowflake_options(name: &str, snowflake: &config::Snowflake) -> Result<Options, Failure> {

@@ -1,22 +1,72 @@
 //! What commands print: text for people, or one JSON object (NDJSON for lists) on stdout and nothing else.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 use serde_json::json;
 
 use super::Failure;
+use super::args::{Color, Global};
+use crate::config::wants_no_color;
 
 /// How this call prints.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
     json: bool,
     quiet: bool,
+    paints_stdout: bool,
+    paints_stderr: bool,
+}
+
+/// What a word is painted as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Paint {
+    Good,
+    Warning,
+    Bad,
+    Hint,
+}
+
+impl Paint {
+    fn word(self, text: &str) -> String {
+        let code = match self {
+            Paint::Good => 32,
+            Paint::Warning => 33,
+            Paint::Bad => 31,
+            Paint::Hint => 36,
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
 }
 
 impl Output {
-    pub(super) fn new(json: bool, quiet: bool) -> Output {
-        Output { json, quiet }
+    pub(super) fn new(global: &Global) -> Output {
+        let paints = |is_terminal: bool| match global.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => is_terminal && !wants_no_color(),
+        };
+        Output {
+            json: global.json,
+            quiet: global.quiet,
+            paints_stdout: paints(std::io::stdout().is_terminal()),
+            paints_stderr: paints(std::io::stderr().is_terminal()),
+        }
+    }
+
+    /// For a call that could not be read.
+    pub(super) fn of_wrong_call(json: bool) -> Output {
+        Output { json, quiet: false, paints_stdout: false, paints_stderr: false }
+    }
+
+    /// Whether stderr is painted.
+    pub(super) fn paints_stderr(self) -> bool {
+        self.paints_stderr
+    }
+
+    /// A word for stdout, painted where that is wanted.
+    pub(super) fn word(self, paint: Paint, text: &str) -> String {
+        if self.paints_stdout { paint.word(text) } else { text.to_owned() }
     }
 
     /// Whether stdout is for machines.
@@ -55,10 +105,16 @@ impl Output {
     /// The last words of a command that failed.
     pub(super) fn failure(self, failure: &Failure) {
         let mut stderr = std::io::stderr().lock();
-        let _ = writeln!(stderr, "error: {}", failure.message);
+        let word = |paint: Paint, text: &str| if self.paints_stderr { paint.word(text) } else { text.to_owned() };
+        let _ = writeln!(stderr, "{} {}", word(Paint::Bad, "error:"), failure.message);
         if let Some(hint) = &failure.hint {
-            let _ = writeln!(stderr, "hint: {hint}");
+            let _ = writeln!(stderr, "{} {hint}", word(Paint::Hint, "hint:"));
         }
+        self.failure_object(failure);
+    }
+
+    /// The same as an object, where that is wanted.
+    pub(super) fn failure_object(self, failure: &Failure) {
         if self.json {
             let Failure { exit, code, message, hint } = failure;
             let error = json!({ "error": { "code": code, "message": message, "hint": hint, "exit": exit } });

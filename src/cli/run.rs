@@ -14,7 +14,7 @@ use crate::sidecar::{Progress, Sidecar, Status};
 
 pub(super) fn run(global: &Global, run: &args::Run, output: &Output) -> Result<u8, Failure> {
     let config = load_config(global)?;
-    let level = logging::begin(&config.logging, global.verbose, global.quiet);
+    let level = logging::begin(&config.logging, global, output.paints_stderr());
     let runtime = super::runtime()?;
     let mut sidecar = open::sidecar(&config, runtime.handle())?;
     sidecar.refuse_if_halted()?;

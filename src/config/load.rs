@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Contents, Kek, Network, Pin, Registry, Source};
+use super::{Config, ConfigError, Contents, Kek, Network, Pin, Registry, Source, place};
 use crate::core::origin::Origin;
 
 const PREFIX: &str = "PINFOLD__";
@@ -16,37 +16,136 @@ pub fn config_path(given: Option<&Path>) -> PathBuf {
     given.map(Path::to_path_buf).or_else(from_env).unwrap_or_else(|| PathBuf::from("pinfold.toml"))
 }
 
+/// Whether the environment asks for no colour (<https://no-color.org>).
+pub fn wants_no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// A configuration, and where each of its values came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The file.
+    pub path: PathBuf,
+    /// What it and the variables say together.
+    pub config: Config,
+    /// Where the value of a dotted key came from; one that is not in here is the default.
+    pub from: BTreeMap<String, CameFrom>,
+}
+
+/// Where a value came from, if it is not the default.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CameFrom {
+    /// The file.
+    File,
+    /// The variable of this name.
+    Variable(String),
+}
+
 /// Reads the file at `path` with the variables of the environment over it.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_path_buf(), source })?;
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with(PREFIX))
-        .collect();
+    let mut variables = BTreeMap::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)).map(str::to_owned) else { continue };
+        let value = value.into_string().map_err(|_| ConfigError::Variable {
+            name: name.clone(),
+            message: "not UTF-8".to_owned(),
+            hint: None,
+        })?;
+        variables.insert(name, value);
+    }
     parse(path, &text, &variables)
 }
 
-fn parse(path: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+fn parse(path: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
     let mut config: Config = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
-    if !variables.is_empty() {
-        let mut table: toml::Table = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
-        for (name, value) in variables {
-            config = overlay(&mut table, name, value)?;
-        }
+    let mut table: toml::Table = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
+    let mut from = BTreeMap::new();
+    keys_of("", &table, &mut from);
+    no_secret_in_file(&from).map_err(|error| placed(path, text, &from, error))?;
+    for (name, value) in variables {
+        let keys = path_of(name);
+        config = overlay(&mut table, name, &keys, value)?;
+        from.insert(keys.join("."), CameFrom::Variable(name.clone()));
     }
     let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     resolve(&mut config, base);
-    validate(&config)?;
-    Ok(config)
+    validate(&config).map_err(|error| placed(path, text, &from, error))?;
+    Ok(Loaded { path: path.to_path_buf(), config, from })
+}
+
+/// All keys of a table with a value, in dotted form.
+fn keys_of(prefix: &str, table: &toml::Table, found: &mut BTreeMap<String, CameFrom>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value {
+            toml::Value::Table(inner) => keys_of(&key, inner, found),
+            toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
+                for (at, inner) in items.iter().enumerate() {
+                    inner.as_table().into_iter().for_each(|inner| keys_of(&format!("{key}[{at}]"), inner, found));
+                }
+            }
+            _ => drop(found.insert(key, CameFrom::File)),
+        }
+    }
+}
+
+/// The configuration file is copied, shown and sent to support: a secret stands in a file of its own.
+fn no_secret_in_file(from: &BTreeMap<String, CameFrom>) -> Result<(), ConfigError> {
+    let is_secret = |key: &&String| {
+        let parts: Vec<&str> = key.split('.').collect();
+        matches!(parts.as_slice(), ["source" | "pin", _, "password"])
+    };
+    match from.keys().find(is_secret) {
+        None => Ok(()),
+        Some(key) => {
+            let hint = format!("{key}_file = \"...\", or the variable {}", variable_of(key));
+            Err(ConfigError::value(key, "a secret does not stand in this file", Some(&hint)))
+        }
+    }
+}
+
+/// The variable of a dotted key.
+fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
+
+/// The path of the key a variable sets. Options of librdkafka have dots where a variable has single underscores.
+fn path_of(variable: &str) -> Vec<String> {
+    let mut keys: Vec<String> = variable.trim_start_matches(PREFIX).split("__").map(str::to_lowercase).collect();
+    if let [.., table, option] = keys.as_mut_slice()
+        && table == "librdkafka"
+    {
+        *option = match option.strip_suffix("_file") {
+            Some(secret) => format!("{}_file", secret.replace('_', ".")),
+            None => option.replace('_', "."),
+        };
+    }
+    keys
+}
+
+/// An error about a value, with the place the value came from.
+fn placed(path: &Path, text: &str, from: &BTreeMap<String, CameFrom>, error: ConfigError) -> ConfigError {
+    let ConfigError::Value { key, message, hint } = error else { return error };
+    if let Some(CameFrom::Variable(name)) = from.get(&key) {
+        return ConfigError::Variable { name: name.clone(), message, hint };
+    }
+    match place::of_key(text, &key) {
+        None => ConfigError::Value { key, message, hint },
+        Some(byte) => {
+            let (line, column) = place::line_and_column(text, byte);
+            let message = format!("{key}: {message}");
+            ConfigError::AtPlace { path: path.to_path_buf(), line, column, message, hint }
+        }
+    }
 }
 
 /// Sets one variable as text, number or list: the first form in which the whole configuration reads.
-fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<Config, ConfigError> {
-    let keys: Vec<String> = name.trim_start_matches(PREFIX).split("__").map(str::to_lowercase).collect();
+fn overlay(table: &mut toml::Table, name: &str, keys: &[String], value: &str) -> Result<Config, ConfigError> {
     let items = value.split(',').map(|item| toml::Value::String(item.trim().to_owned())).collect();
     let mut forms = vec![toml::Value::String(value.to_owned())];
     forms.extend(value.parse::<i64>().map(toml::Value::Integer));
@@ -55,7 +154,7 @@ fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<Config, C
     let mut last = None;
     for form in forms {
         let mut candidate = table.clone();
-        if !set(&mut candidate, &keys, form) {
+        if !set(&mut candidate, keys, form) {
             break;
         }
         match Config::deserialize_table(&candidate) {
@@ -96,14 +195,19 @@ fn set(table: &mut toml::Table, keys: &[String], value: toml::Value) -> bool {
 fn at_place(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let start = error.span().map_or(0, |span| span.start);
     let start = unknown_key(error.message()).map_or(start, |key| find_key(text, start, key).unwrap_or(start));
-    let before = text.get(..start).unwrap_or_default();
-    ConfigError::AtPlace {
-        path: path.to_path_buf(),
-        line: before.matches('\n').count() + 1,
-        column: before.rsplit('\n').next().unwrap_or_default().chars().count() + 1,
-        message: error.message().to_owned(),
-        hint: nearest(error.message()),
-    }
+    let (line, column) = place::line_and_column(text, start);
+    let (message, hint) = (without_value(error.message()), nearest(error.message()));
+    ConfigError::AtPlace { path: path.to_path_buf(), line, column, message, hint }
+}
+
+/// A type error without the value it quotes: it may be a secret whose quotes were forgotten. The place says which it is.
+fn without_value(message: &str) -> String {
+    let Some((kind, rest)) = message.strip_prefix("invalid type: ").and_then(|found| found.split_once(", expected "))
+    else {
+        return message.to_owned();
+    };
+    let kind = kind.split(['`', '"']).next().unwrap_or_default().trim_end();
+    format!("invalid type: {kind}, expected {rest}")
 }
 
 /// The `x` of `unknown field `x`, expected ..`.
@@ -257,6 +361,10 @@ mod tests {
     use super::*;
 
     fn check(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        load(text, variables).map(|loaded| loaded.config)
+    }
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, String> {
         let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         parse(Path::new("dir/pinfold.toml"), text, &variables)
             .map_err(|error| format!("{error} | {}", error.hint().unwrap_or("-")))
@@ -328,5 +436,52 @@ mod tests {
             let error = check(&toml, &[]).unwrap_err();
             assert!(error.contains(key), "{error}");
         }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_has_the_place_it_came_from() {
+        let toml = format!("{MINIMAL}[seal]\nage_max = \"2d\"\n  entries_max = 65537\n");
+        let error = check(&toml, &[]).unwrap_err();
+        assert!(error.contains("line 5, column 3: seal.entries_max: 65537 is not within"), "{error}");
+        let error = check(MINIMAL, &[("PINFOLD__SEAL__ENTRIES_MAX", "0")]).unwrap_err();
+        assert!(error.starts_with("variable PINFOLD__SEAL__ENTRIES_MAX: 0 is not within"), "{error}");
+    }
+
+    #[test]
+    fn each_value_knows_where_it_came_from() {
+        let loaded = load(MINIMAL, &[("PINFOLD__SEAL__AGE_MAX", "3m")]).unwrap();
+        assert_eq!(loaded.from["log.origin"], CameFrom::File);
+        assert_eq!(loaded.from["seal.age_max"], CameFrom::Variable("PINFOLD__SEAL__AGE_MAX".to_owned()));
+        assert_eq!(loaded.from.get("seal.age_limit"), None);
+    }
+
+    const KAFKA: &str = "[source.r]\nkind = \"kafka\"\nbrokers = [\"a:1\"]\n[[source.r.topic]]\nname = \"t\"\n";
+
+    #[test]
+    fn a_secret_comes_as_a_variable_or_a_file_and_is_never_shown() {
+        let toml = format!("{MINIMAL}{KAFKA}");
+        let config = check(&toml, &[("PINFOLD__SOURCE__R__PASSWORD", "hunter2")]).unwrap();
+        let Source::Kafka(kafka) = &config.source["r"];
+        assert_eq!(kafka.password.as_ref().map(|secret| secret.reveal()), Some("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2") && !toml::to_string(&config).unwrap().contains("hunter2"));
+        let error = check(&toml.replace("brokers", "password = \"hunter2\"\nbrokers"), &[]).unwrap_err();
+        assert!(error.contains("line 5, column 1: source.r.password: a secret does not stand"), "{error}");
+        assert!(error.contains("PINFOLD__SOURCE__R__PASSWORD") && !error.contains("hunter2"), "{error}");
+        let numeric = format!("{toml}[source.r.librdkafka]\n\"sasl.password\" = 123456\n");
+        let error = check(&numeric, &[]).unwrap_err();
+        assert!(error.contains("expected a string") && !error.contains("123456"), "{error}");
+    }
+
+    #[test]
+    fn options_of_librdkafka_have_variables() {
+        let toml = format!("{MINIMAL}{KAFKA}");
+        let variables = [
+            ("PINFOLD__SOURCE__R__LIBRDKAFKA__SECURITY_PROTOCOL", "SASL_SSL"),
+            ("PINFOLD__SOURCE__R__LIBRDKAFKA__SSL_KEY_PASSWORD_FILE", "keys/tls"),
+        ];
+        let config = check(&toml, &variables).unwrap();
+        let Source::Kafka(kafka) = &config.source["r"];
+        assert_eq!(kafka.librdkafka["security.protocol"], "SASL_SSL");
+        assert_eq!(kafka.librdkafka["ssl.key.password_file"], "keys/tls");
     }
 }

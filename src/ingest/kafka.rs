@@ -22,11 +22,12 @@ mod buffer;
 mod duty;
 mod native;
 mod options;
+pub mod probe;
 mod read;
 mod trouble;
 mod worker;
 
-pub use self::options::{Assignment, Options, Start, TopicFilter, is_secret};
+pub use self::options::{Assignment, Options, Start, TopicFilter};
 
 /// A consumer of one cluster.
 pub struct Kafka {

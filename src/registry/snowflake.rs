@@ -238,13 +238,16 @@ impl Snowflake {
     }
 
     async fn make_schema(&self) -> Result<(), RegistryError> {
-        let mut found = self.version().await?;
-        if found == "none" && !self.is_ddl_manual {
+        if !self.is_ddl_manual && self.version().await? == "none" {
             for statement in ddl().split_terminator(";\n") {
                 self.client.execute("making the schema", statement, &[], Uuid::new_v4()).await?;
             }
-            found = self.version().await?;
         }
+        self.check_schema().await
+    }
+
+    async fn check_schema(&self) -> Result<(), RegistryError> {
+        let found = self.version().await?;
         if found == SCHEMA_VERSION.to_string() {
             return Ok(());
         }
@@ -259,6 +262,10 @@ impl Registrar for Snowflake {
 
     fn init(&self) -> Result<(), RegistryError> {
         self.runtime.block_on(self.make_schema())
+    }
+
+    fn check(&self) -> Result<(), RegistryError> {
+        self.runtime.block_on(self.check_schema())
     }
 
     fn register(&self, rows: &SegmentRows, request: Uuid) -> Result<Receipt, RegistryError> {

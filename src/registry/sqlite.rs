@@ -143,6 +143,21 @@ impl Registrar for Sqlite {
         })
     }
 
+    fn check(&self) -> Result<(), RegistryError> {
+        let connection = self.connection();
+        let failed = |error: rusqlite::Error| failure(&self.name, "reading the schema version", &error);
+        let is_made = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'schema_version'";
+        let is_made: i64 = connection.query_row(is_made, [], |row| row.get(0)).map_err(failed)?;
+        let version = "SELECT MAX(version) FROM schema_version";
+        let found: Option<i64> =
+            if is_made > 0 { connection.query_row(version, [], |row| row.get(0)).map_err(failed)? } else { None };
+        if found == Some(SCHEMA_VERSION) {
+            return Ok(());
+        }
+        let found = found.map_or_else(|| "none".to_owned(), |version| version.to_string());
+        Err(RegistryError::Schema { registry: self.name.clone(), found })
+    }
+
     fn register(&self, rows: &SegmentRows, _request: Uuid) -> Result<Receipt, RegistryError> {
         let doing = format!("registering segment {}", rows.segment.segment_no);
         // Alone and first: if an entry differs below, this half of the fork is still seen.

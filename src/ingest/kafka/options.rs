@@ -10,7 +10,7 @@ use rdkafka::ClientConfig;
 use regex::Regex;
 use zeroize::Zeroizing;
 
-use super::super::SourceError;
+use super::super::{SourceError, is_secret};
 
 /// A Kafka source as configured.
 #[derive(Clone)]
@@ -119,11 +119,6 @@ const DEFAULTS: [(&str, &str); 5] = [
 
 /// The suffix of an option that names a file with the secret.
 const FILE_SUFFIX: &str = "_file";
-
-/// Whether an option of librdkafka holds a secret, so that nothing prints it.
-pub fn is_secret(option: &str) -> bool {
-    ["password", "secret", "pem", "key.pem"].iter().any(|word| option.ends_with(word)) || option == "sasl.username"
-}
 
 impl Options {
     /// The topics that are configured by name.
