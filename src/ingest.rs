@@ -50,6 +50,10 @@ pub trait Source: Send {
     /// Goes on after [`Source::pause`].
     fn resume(&mut self);
 
+    /// Connects anew, with passwords and certificates as their files now hold them. What was delivered counts as it did;
+    /// the partitions are given up and assigned again. A source without a connection does nothing.
+    fn reconnect(&mut self) {}
+
     /// Whether every assigned partition is read to its last stable offset and everything read was delivered.
     fn is_idle(&self) -> bool;
 

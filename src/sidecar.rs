@@ -177,6 +177,13 @@ impl Sidecar {
         self.intakes.push(Intake::new(source, rules, identity, limits));
     }
 
+    /// Goes on with other clients of the same targets and registries, and lets sources connect anew: secrets changed.
+    pub fn reconnect(&mut self, pinners: Vec<Arc<dyn Pinner>>, registrars: Vec<Arc<dyn Registrar>>) {
+        self.pinning.reconnect(pinners);
+        self.registering.reconnect(registrars);
+        self.intakes.iter_mut().for_each(|intake| intake.source().reconnect());
+    }
+
     /// One bounded unit of work.
     ///
     /// # Errors

@@ -11,12 +11,18 @@ use crate::config::{Level, LogFormat, Logging};
 
 /// Changes the level of a running process (SIGHUP).
 #[derive(Clone)]
-pub(super) struct LevelHandle(reload::Handle<EnvFilter, Registry>);
+pub(super) struct LevelHandle {
+    handle: reload::Handle<EnvFilter, Registry>,
+    /// `-v` and `-q` win over the configuration for as long as the process lives.
+    is_fixed: bool,
+}
 
 impl LevelHandle {
     pub(super) fn set(&self, level: Level) {
-        // The subscriber lives as long as the process, so the handle never goes stale.
-        let _ = self.0.reload(filter(level));
+        if !self.is_fixed {
+            // The subscriber lives as long as the process, so the handle never goes stale.
+            let _ = self.handle.reload(filter(level));
+        }
     }
 }
 
@@ -53,5 +59,5 @@ pub(super) fn begin(logging: &Logging, global: &Global, paints: bool) -> LevelHa
     } else {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
     };
-    LevelHandle(handle)
+    LevelHandle { handle, is_fixed: verbose > 0 || quiet }
 }

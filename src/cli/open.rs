@@ -22,12 +22,23 @@ use crate::sidecar::{Opening, Settings, Sidecar, SidecarError, TopicRule, Which,
 /// Opens the log for writing. The caller is its one owner.
 pub(super) fn sidecar(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Sidecar, Failure> {
     let writer = writer(config)?;
-    let targets = config.pin.iter().map(|(name, pin)| Ok((pin.required(), pinner(name, pin)?)));
-    let registries =
-        config.registry.iter().map(|(name, registry)| Ok((registry.required(), registrar(name, registry, runtime)?)));
-    let targets = targets.collect::<Result<Vec<_>, Failure>>()?;
-    let registries = registries.collect::<Result<Vec<_>, Failure>>()?;
+    let targets = config.pin.values().map(config::Pin::required).zip(pinners(config)?).collect();
+    let required = config.registry.values().map(config::Registry::required);
+    let registries = required.zip(registrars(config, runtime)?).collect();
     Ok(Sidecar::new(writer, targets, registries, settings(config), runtime)?)
+}
+
+/// The clients of the pin targets, in the order of the configuration; passwords are read from their files now.
+pub(super) fn pinners(config: &Config) -> Result<Vec<Arc<dyn Pinner>>, Failure> {
+    config.pin.iter().map(|(name, pin)| pinner(name, pin)).collect()
+}
+
+/// The clients of the registries, likewise.
+pub(super) fn registrars(
+    config: &Config,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Vec<Arc<dyn Registrar>>, Failure> {
+    config.registry.iter().map(|(name, registry)| registrar(name, registry, runtime)).collect()
 }
 
 fn writer(config: &Config) -> Result<Writer, Failure> {

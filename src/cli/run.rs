@@ -22,11 +22,12 @@ pub(super) fn run(global: &Global, run: &args::Run, output: &Output) -> Result<u
     let control = Control::listen(&config.log.data)?;
     let board = Arc::new(Board::default());
     serve(&config, &runtime, &board)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    watch_signals(&runtime, &stop, global, level);
+    let told = Arc::new(Told::default());
+    watch_signals(&runtime, &told, global, level);
     tracing::info!(origin = config.log.origin, size = sidecar.size().0, "running");
     let started = Instant::now();
-    let outcome = drive(&mut sidecar, &control, &board, &stop, run, global.timeout);
+    let reread = |sidecar: &mut Sidecar| reconnect(sidecar, &config, runtime.handle());
+    let outcome = drive(&mut sidecar, &control, &board, &told, reread, run, global.timeout);
     drop(control);
     let totals = sidecar.totals();
     let summary = control::summary(&sidecar, totals, started.elapsed());
@@ -104,15 +105,29 @@ fn serve(config: &Config, runtime: &tokio::runtime::Runtime, board: &Arc<Board>)
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT ends the loop, a second one the process; SIGHUP rereads the log level.
-fn watch_signals(
-    runtime: &tokio::runtime::Runtime,
-    stop: &Arc<AtomicBool>,
-    global: &Global,
-    level: logging::LevelHandle,
-) {
+/// What signals have told the loop.
+#[derive(Default)]
+struct Told {
+    stop: AtomicBool,
+    reread: AtomicBool,
+}
+
+/// Reads the files of secrets again, where the configuration of the start has them: other options need another start.
+fn reconnect(sidecar: &mut Sidecar, config: &Config, runtime: &tokio::runtime::Handle) {
+    let clients = open::pinners(config).and_then(|pinners| Ok((pinners, open::registrars(config, runtime)?)));
+    match clients {
+        Ok((pinners, registrars)) => {
+            sidecar.reconnect(pinners, registrars);
+            tracing::info!("secrets were reread");
+        }
+        Err(failure) => tracing::warn!(error = failure.message, "secrets were not reread; the old ones stay in use"),
+    }
+}
+
+/// The first SIGTERM or SIGINT ends the loop, a second one the process; SIGHUP rereads the log level and secrets.
+fn watch_signals(runtime: &tokio::runtime::Runtime, told: &Arc<Told>, global: &Global, level: logging::LevelHandle) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (stop, global) = (Arc::clone(stop), global.clone());
+    let (told, global) = (Arc::clone(told), global.clone());
     runtime.spawn(async move {
         let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
         let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = kinds else { return };
@@ -123,12 +138,13 @@ fn watch_signals(
                 _ = hangup.recv() => {
                     match load_config(&global) {
                         Ok(config) => level.set(config.logging.level),
-                        Err(failure) => tracing::warn!(error = failure.message, "the configuration was not reread"),
+                        Err(failure) => tracing::warn!(error = failure.message, "the log level was not reread"),
                     }
+                    told.reread.store(true, Ordering::SeqCst);
                     continue;
                 }
             }
-            if stop.swap(true, Ordering::SeqCst) {
+            if told.stop.swap(true, Ordering::SeqCst) {
                 // Everything acknowledged is durable: leaving at once is as safe as a crash.
                 std::process::exit(130);
             }
@@ -140,12 +156,16 @@ fn drive(
     sidecar: &mut Sidecar,
     control: &Control,
     board: &Board,
-    stop: &AtomicBool,
+    told: &Told,
+    reread: impl Fn(&mut Sidecar),
     run: &args::Run,
     timeout: Option<Duration>,
 ) -> Result<(), Failure> {
     let end = timeout.map(|timeout| Instant::now() + timeout);
-    while !stop.load(Ordering::SeqCst) {
+    while !told.stop.load(Ordering::SeqCst) {
+        if told.reread.swap(false, Ordering::SeqCst) {
+            reread(sidecar);
+        }
         let progress = sidecar.step(now())?;
         board.renew(sidecar);
         let asked = control.answer(sidecar);

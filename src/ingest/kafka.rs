@@ -107,6 +107,10 @@ impl Source for Kafka {
         let _ = self.send(Command::Resume);
     }
 
+    fn reconnect(&mut self) {
+        let _ = self.send(Command::Reconnect);
+    }
+
     fn is_idle(&self) -> bool {
         !self.owes_release && self.buffer.is_idle()
     }

@@ -43,6 +43,11 @@ impl Lane {
         !self.is_busy && now >= self.next_try
     }
 
+    /// Something changed that may have been the reason of its failures: no use in waiting.
+    pub(super) fn try_now(&mut self) {
+        self.next_try = Timestamp(0);
+    }
+
     /// A request was answered as it should be.
     pub(super) fn succeeded(&mut self, now: Timestamp) {
         let Lane { name, is_required, .. } = std::mem::take(self);

@@ -42,6 +42,16 @@ impl Pinning {
         Pinning { targets, answers: Answers::new(), runtime, archive }
     }
 
+    /// Takes another client for each target of the same name. A request under way ends with the old one.
+    pub(super) fn reconnect(&mut self, pinners: Vec<Arc<dyn Pinner>>) {
+        for (lane, pinner) in &mut self.targets {
+            if let Some(new) = pinners.iter().find(|new| new.name() == lane.name) {
+                *pinner = Arc::clone(new);
+                lane.try_now();
+            }
+        }
+    }
+
     /// The targets as they stand.
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.targets.iter().map(|(lane, _)| lane)

@@ -96,6 +96,16 @@ impl Registering {
         Registering { registries, answers: Answers::new(), early: VecDeque::new(), runtime, archive }
     }
 
+    /// Takes another client for each registry of the same name. A request under way ends with the old one.
+    pub(super) fn reconnect(&mut self, registrars: Vec<Arc<dyn Registrar>>) {
+        for registry in &mut self.registries {
+            if let Some(new) = registrars.iter().find(|new| new.name() == registry.lane.name) {
+                registry.registrar = Arc::clone(new);
+                registry.lane.try_now();
+            }
+        }
+    }
+
     /// The registries as they stand.
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.registries.iter().map(|registry| &registry.lane)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pinfold::ingest::kafka::{Assignment, Kafka as Source_, Options, Start, TopicFilter};
+use pinfold::ingest::kafka::{Assignment, Kafka as Source_, Options, Start, TopicFilter, probe};
 use pinfold::ingest::{
     Again, Arrival, Budget, GapWhy, Held, Positions, Reached, Source, SourceError, Standing, Topic, TroubleKind,
 };
@@ -478,6 +478,67 @@ fn tls_and_scram_let_in_who_knows_the_password() {
         |member: &Member| member.source.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Authentication);
     member.until("the refusal", is_refused);
     assert!(member.source.trouble().unwrap().message.contains("invalid credentials"), "{:?}", member.source.trouble());
+
+    // The file is corrected, and the source told to read it again.
+    std::fs::write(dir.path().join("password"), kafka::PASSWORD).unwrap();
+    member.source.reconnect();
+    member.until_idle();
+    assert_eq!(member.log.values("tls"), values("a", 3));
+}
+
+#[test]
+fn connecting_anew_loses_and_doubles_nothing() {
+    let broker = kafka::shared();
+    for assignment in ["group", "static"] {
+        let topic = format!("anew.{assignment}");
+        broker.create_topic(&topic, 2);
+        let mut options = options(broker, &topic);
+        if assignment == "static" {
+            options.assignment = Assignment::Static;
+        }
+        let log = Arc::new(Log::default());
+        let mut member = Member::start(&log, options);
+        let mut sent = Vec::new();
+        for round in ["a", "b", "c"] {
+            for partition in 0..2 {
+                let values = values(&format!("{round}{partition}"), 200);
+                broker.produce(&topic, partition, &values);
+                sent.extend(values);
+            }
+            // Not idle: some of it is under way when the connection goes.
+            member.until("some", |member| member.log.values(&topic).len() > sent.len() - 300);
+            member.source.reconnect();
+        }
+        member.until("all", |member| member.log.values(&topic).len() >= sent.len());
+        member.until_idle();
+        assert_eq!(sorted(log.values(&topic)), sorted(sent), "{assignment}");
+        assert!(log.partitions(&topic).iter().all(|partition| partition.gaps.is_empty()), "{assignment}");
+    }
+}
+
+#[test]
+fn a_look_at_the_cluster_tells_what_is_there_and_what_is_not() {
+    let broker = kafka::shared();
+    broker.create_topic("looked", 3);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // The group's own topic is compacted; it is there once a group has committed.
+    let log = Arc::new(Log::default());
+    broker.produce("looked", 0, &values("a", 1));
+    Member::start(&log, options(broker, "looked")).until_idle();
+    let mut options = options(broker, "looked");
+    for name in ["__consumer_offsets", "no-such-topic"] {
+        options.topics.push(TopicFilter::Name(name.to_owned()));
+    }
+    let (seen, missing) = probe::look(&options, runtime.handle()).unwrap();
+    let seen: Vec<_> = seen.iter().map(|one| (one.name.as_str(), one.cleanup_policy.as_deref())).collect();
+    assert_eq!(seen, [("__consumer_offsets", Some("compact")), ("looked", Some("delete"))]);
+    assert!(missing.unwrap().message.contains("`no-such-topic`"));
+
+    options.brokers = vec!["127.0.0.1:1".to_owned()];
+    let Err(probe::Unseen::Trouble(trouble)) = probe::look(&options, runtime.handle()) else {
+        panic!("nobody is there")
+    };
+    assert_eq!(trouble.kind, TroubleKind::Unreachable);
 }
 
 #[test]

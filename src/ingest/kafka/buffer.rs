@@ -116,6 +116,11 @@ impl Buffer {
         self.lock().assigned_at = Some(Instant::now());
     }
 
+    /// Another membership begins: until it is assigned something, nothing is known to be read to its end.
+    pub(super) fn unassigned(&self) {
+        self.lock().assigned_at = None;
+    }
+
     /// No topic is there to be assigned.
     pub(super) fn assigned_nothing(&self) {
         self.lock().assigned_at.get_or_insert_with(Instant::now);

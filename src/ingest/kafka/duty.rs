@@ -32,6 +32,8 @@ pub(super) enum Duty {
     Assign { keys: Vec<Key>, doubts: u32 },
     /// Give up: said to the loop at `since`, unassigned when it has answered; then perhaps taken up anew.
     Revoke { keys: Vec<Key>, is_lost: bool, since: Option<Instant>, is_anew: bool },
+    /// Give up everything, said to the loop at `since`; when it has answered, connect anew.
+    Reconnect { since: Option<Instant> },
     /// Look up where a partition goes on after its offset was refused.
     MoveOn { key: Key, doubts: u32 },
 }
@@ -48,6 +50,7 @@ impl Worker {
             Duty::Assign { keys, doubts } => self.assign(keys, doubts)?,
             Duty::Revoke { keys, is_lost, since, is_anew } => self.revoke(keys, is_lost, since, is_anew),
             Duty::MoveOn { key, doubts } => self.move_on(key, doubts)?,
+            Duty::Reconnect { since } => self.reconnect(since),
         };
         if let Some(duty) = undone {
             self.duties.push_front(duty);
@@ -133,6 +136,31 @@ impl Worker {
             since: Some(Instant::now()),
             is_anew: false,
         });
+    }
+
+    /// At a boundary: what the loop holds is durable and committed before the connection goes.
+    fn reconnect(&mut self, since: Option<Instant>) -> Option<Duty> {
+        let Some(since) = since else {
+            self.revoke(self.owned.iter().cloned().collect(), false, None, false);
+            return Some(Duty::Reconnect { since: Some(Instant::now()) });
+        };
+        if !self.is_released && since.elapsed() < RELEASE_GRACE {
+            return Some(Duty::Reconnect { since: Some(since) });
+        }
+        if let Err(error) = self.join_anew() {
+            // A file may be half written.
+            tracing::warn!(source = self.options.name, %error, "not connected anew; it will be tried again");
+            self.retry_at = Some(Instant::now() + RETRY);
+            return Some(Duty::Reconnect { since: Some(since) });
+        }
+        tracing::info!(source = self.options.name, "connecting anew");
+        // What was owed was owed to the old membership.
+        self.duties.clear();
+        self.owned.clear();
+        self.skipped.clear();
+        // Trouble ends with the first look that finds everything, as always.
+        self.check_at = Instant::now();
+        None
     }
 
     /// The broker refused our offset: retention, a cut history, or another topic of the same name.

@@ -43,6 +43,7 @@ pub(super) enum Command {
     Released,
     Pause,
     Resume,
+    Reconnect,
 }
 
 /// The thread's state.
@@ -170,6 +171,11 @@ impl Worker {
             Command::Released => self.is_released = true,
             Command::Pause => self.is_held_back = true,
             Command::Resume => self.is_held_back = false,
+            // First of all duties: what comes before it may wait for the very password that was corrected.
+            Command::Reconnect => {
+                self.retry_at = None;
+                self.duties.push_front(Duty::Reconnect { since: None });
+            }
         }
         Ok(())
     }
@@ -359,10 +365,16 @@ impl Worker {
         }
         tracing::warn!(source = self.options.name, reason, "fenced; joining the group anew");
         self.lose_all();
+        self.join_anew()
+    }
+
+    /// Another consumer in the place of this one; secrets and certificates are read from their files again.
+    pub(super) fn join_anew(&mut self) -> Result<(), SourceError> {
         let (queue, consumer) = join(&self.options, &self.subscribed)?;
         // The old queue goes before the old consumer.
         self.queue = queue;
         self.consumer = consumer;
+        self.buffer.unassigned();
         self.is_paused = false;
         Ok(())
     }
