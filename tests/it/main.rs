@@ -14,6 +14,7 @@
 mod bodies;
 mod demo;
 mod dependencies;
+mod deploy;
 mod dictionary;
 mod doctor;
 mod journal;
@@ -24,6 +25,7 @@ mod memory;
 mod negative;
 mod proto_drift;
 mod readme;
+mod reload;
 mod rfc6962;
 mod soak;
 mod surface;
