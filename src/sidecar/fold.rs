@@ -10,7 +10,8 @@ use prost::Message;
 use zeroize::Zeroizing;
 
 use super::error::SidecarError;
-use super::writer::{Memo, QUARANTINE, Writer, own};
+use super::memo::Memo;
+use super::writer::{QUARANTINE, Writer, own};
 use crate::core::decode::{self, Format};
 use crate::core::event::Event;
 use crate::core::hash::Hash;

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::error::SidecarError;
 use super::fold::{self, Folded, Way};
+use super::known::{SharedKnown, lock};
+use super::memo::Memo;
 use super::topics::Standing;
-use super::writer::{Memo, SharedKnown, Writer, lock};
+use super::writer::Writer;
 use crate::core::decode::{Format, Limits};
 use crate::core::identity::Rules as Identity;
 use crate::core::leaf::{Body, End, GapRange, GapReason};
