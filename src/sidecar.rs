@@ -156,8 +156,11 @@ impl Sidecar {
             }
             Err(error @ SidecarError::Source(_)) => Err(error),
             Err(error) => {
-                tracing::warn!(error = %error, "a step failed; it will be tried again");
+                if self.trouble.as_ref().is_none_or(|known| known.code() != error.code()) {
+                    tracing::warn!(error = %error, "a step failed; it is tried again until it succeeds");
+                }
                 self.trouble = Some(error);
+                self.registering.wait(POLL_WAIT);
                 Ok(Progress::Waited)
             }
             Ok(progress) => {
@@ -184,7 +187,8 @@ impl Sidecar {
         for intake in &mut self.intakes {
             worked |= intake.step(&mut self.writer, &self.workers, budget, now)? > 0;
         }
-        if self.intakes.is_empty() && !worked {
+        // A paused source has nothing to wait for.
+        if !worked && (self.intakes.is_empty() || self.paused.is_some()) {
             self.registering.wait(POLL_WAIT);
         }
         Ok(if worked { Progress::Worked } else { Progress::Waited })
