@@ -39,28 +39,60 @@ fn the_story_goes_as_it_must_and_names_the_place_of_the_change() {
     assert_eq!((sound.len(), differing), (changed.len(), vec![byte]), "one byte, and no other");
 }
 
+/// What may differ between two runs: directories, keys, hashes, CIDs, times, lengths of ciphertext, and how many entries
+/// are the log's own (a step of the machine's clock is one).
+fn without_chance(text: &str, dir: &str) -> String {
+    let mut text = text.replace(dir, "DIR");
+    for (pattern, word) in [
+        (r"bafy[a-z2-7]{55}", "CID"),
+        (r"[0-9a-f]{64}", "HASH"),
+        (r"\d\d\d\d-\d\d-\d\dT[0-9:.]+Z", "TIME"),
+        (r"\d+\.\d s", "SECONDS"),
+        (r"\b(seq|entry|byte|size)(\s+)\d+", "$1$2 N"),
+        (r"\(\d+ entries", "(N entries"),
+    ] {
+        text = regex::Regex::new(pattern).unwrap().replace_all(&text, word).into_owned();
+    }
+    text
+}
+
+/// Whether the lines of `shown` stand in `text` in this order, `[...]` for any that are left out.
+fn is_shown(shown: &str, text: &str) -> Result<(), String> {
+    let mut rest = text.lines();
+    let mut may_skip = true;
+    for line in shown.lines() {
+        if line == "[...]" {
+            may_skip = true;
+            continue;
+        }
+        let is_found = if may_skip { rest.any(|found| found == line) } else { rest.next() == Some(line) };
+        if !is_found {
+            return Err(format!("{line:?} does not follow; what does is {:?}", rest.take(3).collect::<Vec<_>>()));
+        }
+        may_skip = false;
+    }
+    Ok(())
+}
+
 #[test]
-fn it_shows_what_a_person_would_type_and_overwrites_nothing() {
+fn it_shows_what_a_person_would_type_and_what_the_readme_says() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let log = log.to_str().unwrap();
-    let done = demo(&["--dir", log, "--events", "40"]);
+    let done = demo(&["--dir", log]);
     let text = String::from_utf8(done.stdout).unwrap();
     assert_eq!(done.status.code(), Some(0), "{text} {}", String::from_utf8_lossy(&done.stderr));
-    for essential in [
-        &format!("$ pinfold init {log} --origin example.com/audit/demo"),
-        "$ pinfold ingest events-1.ndjson\n    21 accepted, 0 known already, 3 quarantined",
-        "    0 accepted, 24 known already",
-        "$ pinfold verify\n    example.com/audit/demo: valid",
-        "$ pinfold query provenance --param",
-        "\"kind\": \"event\"",
-        "$ pinfold verify tampered --vkey keys/log.vkey\n    example.com/audit/demo: tampered",
-        "block-hash segment 1 seq",
-        "(exit 40)",
-        "pinfold doctor",
-    ] {
+    for essential in
+        [&format!("$ pinfold init {log} --origin example.com/audit/demo"), "\"kind\": \"event\"", "pinfold doctor"]
+    {
         assert!(text.contains(essential), "{essential:?} is not in:\n{text}");
     }
+    let page = include_str!("../../README.md");
+    let shown = page.split("```demo\n").nth(1).unwrap().split("```").next().unwrap();
+    let (shown, text) = (without_chance(shown, log), without_chance(&text, log));
+    assert_eq!(is_shown(&shown, &text), Ok(()), "{text}");
+    assert!(is_shown(&shown.replacen("3 quarantined", "2 quarantined", 1), &text).is_err(), "the comparison sees it");
+
     let again = demo(&["--dir", log]);
     let text = String::from_utf8(again.stderr).unwrap();
     assert_eq!(again.status.code(), Some(2), "{text}");

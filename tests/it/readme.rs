@@ -1,4 +1,5 @@
-//! The worked example of `proto/README.md` is what it says it is: its bytes are read off the page.
+//! What the pages show is what is: the worked example of `proto/README.md` is read off the page, byte by byte, and the
+//! configuration of `README.md` is one. What it shows of the demo is compared in `demo.rs`.
 
 use pinfold::core::car::Limits;
 use pinfold::core::checkpoint::open_checkpoint;
@@ -99,4 +100,21 @@ fn the_body_says_what_the_page_says() {
     );
     assert_eq!(part.keys.iter().map(|key| (key.subject_ref.len(), key.class)).collect::<Vec<_>>(), [(16, 2), (0, 2)]);
     assert!(part.event.is_empty() && part.record_mac.len() == 32);
+}
+
+#[test]
+fn the_configuration_of_the_readme_is_sound() {
+    let page = include_str!("../../README.md");
+    let config: String = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pinfold.toml");
+    let check = |config: &str| {
+        std::fs::write(&path, config).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pinfold"));
+        command.args(["config", "check", "--offline", "--config"]).arg(&path).output().unwrap()
+    };
+    let done = check(&config);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(config.matches("\n[").count(), 8, "all of it was read");
+    assert_eq!(check(&config.replace("age_max", "age_mx")).status.code(), Some(2));
 }
