@@ -100,19 +100,37 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Query(query) => query::run(global, query, output),
         Command::Registry(command) => query::registry(global, command, output),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Args::command(), "pinfold", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "pinfold", &mut text);
+            output.line(String::from_utf8_lossy(&text).trim_end())?;
             Ok(0)
         }
-        Command::Man => {
-            let page = clap_mangen::Man::new(Args::command()).render(&mut std::io::stdout());
-            page.map(|()| 0).map_err(|e| Failure::new(3, "stdout", format!("writing to stdout: {e}")))
-        }
+        Command::Man { command } => manual(command.as_deref(), output),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             let value = serde_json::json!({ "version": version, "format": 1, "schema": 1 });
             output.object(&value, || format!("pinfold {version} (log format 1, schema 1)"))
         }
     }
+}
+
+/// Prints the manual page of the program, or of one of its commands.
+fn manual(command: Option<&str>, output: &Output) -> Result<u8, Failure> {
+    let mut program = Args::command();
+    program.build();
+    let page = match command {
+        None => program,
+        Some(name) => {
+            let found = program.find_subcommand(name);
+            let found = found.ok_or_else(|| Failure::usage(format!("man {name}: no such command")));
+            let found = found.map_err(|failure| failure.hint("`pinfold help` lists the commands"))?;
+            found.clone()
+        }
+    };
+    let mut text = Vec::new();
+    // Writing into memory cannot fail.
+    let _ = clap_mangen::Man::new(page).render(&mut text);
+    output.line(String::from_utf8_lossy(&text).trim_end()).map(|()| 0)
 }
 
 /// The time of the wall clock: what is recorded, and nothing is ordered by it.

@@ -149,8 +149,11 @@ pub(super) enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// The manual page.
-    Man,
+    /// The manual page, of a command where one is named: `pinfold man verify | man -l -`.
+    Man {
+        /// Which command.
+        command: Option<String>,
+    },
     /// The version of the software, the log format and the SQL schema.
     Version,
 }

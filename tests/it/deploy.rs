@@ -155,7 +155,7 @@ fn the_composition_is_confined_and_agrees_with_its_configuration() {
 fn the_image_is_built_from_what_is_there_and_is_not_root() {
     let file = text("Dockerfile");
     let (build, image) = file.split_once("\nFROM debian").unwrap();
-    let user = image.lines().filter(|line| line.starts_with("USER ")).next_back().unwrap();
+    let user = image.lines().rfind(|line| line.starts_with("USER ")).unwrap();
     assert_eq!(user, "USER 10001:10001");
     let manifest = include_str!("../../Cargo.toml");
     assert!(build.contains("--features portable") && manifest.contains("\nportable ="));

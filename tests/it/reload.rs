@@ -116,6 +116,16 @@ fn passwords_and_keys_are_read_again_and_the_sidecar_runs_on() {
     assert_eq!(first, basic("first"));
     let issuer_before = somebody_else(&at_warehouse, &BTreeSet::new(), issuer);
 
+    // While it runs the journal is its own: others ask it.
+    let doctor = pinfold(&["doctor", "--json"]).output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let found = found["checks"].as_array().unwrap();
+    let journal = found.iter().find(|check| check["name"] == "journal").unwrap();
+    assert!(journal["detail"].as_str().unwrap().starts_with("running"), "{journal}");
+    let refused: Vec<&str> =
+        found.iter().filter(|check| check["status"] == "fail").map(|check| check["name"].as_str().unwrap()).collect();
+    assert_eq!((doctor.status.code(), refused), (Some(1), vec!["pin node", "registry hub"]));
+
     std::fs::write(&password, "second\n").unwrap();
     write_key(&key);
     running.signal(rustix::process::Signal::HUP);

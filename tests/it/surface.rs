@@ -73,3 +73,17 @@ fn a_command_ends_when_its_time_is_over() {
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &answer["error"]["code"]), (Some(3), &"timeout".into()), "{answer}");
 }
+
+#[test]
+fn every_command_has_a_manual_page_and_every_shell_its_completions() {
+    let man = |args: &[&str]| pinfold(&["man"]).args(args).output().unwrap();
+    let text = |output: Output| String::from_utf8(output.stdout).unwrap();
+    assert!(text(man(&[])).contains("pinfold\\-verify"), "the program's page names its commands");
+    assert!(text(man(&["verify"])).contains("known\\-head"), "a command's page has its options");
+    let unknown = man(&["no-such"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("no such command"), "{}", stderr(&unknown));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(text(pinfold(&["completions", shell]).output().unwrap()).contains("verify"), "{shell}");
+    }
+}
