@@ -15,6 +15,7 @@ mod intake;
 mod known;
 mod lane;
 mod left;
+mod leftover;
 mod memo;
 mod newcomers;
 mod outbox;
@@ -79,6 +80,10 @@ pub struct Sidecar {
     settings: Settings,
     workers: Workers,
     paused: Option<Pause>,
+    /// When the loop last looked what the journal may drop.
+    pruned_at: Option<Timestamp>,
+    /// Segments it is known to have dropped.
+    pruned_segments: u64,
     /// The segment before whose seal the broker's ends were last written down.
     observed_for: Option<u64>,
     /// What a failing disk left unwritten; it is tried again.
@@ -105,6 +110,7 @@ impl Sidecar {
     ) -> Result<Sidecar, SidecarError> {
         let file = |source| SidecarError::File { doing: "making", path: settings.archive.clone(), source };
         std::fs::create_dir_all(&settings.archive).map_err(file)?;
+        leftover::clear(&writer, &settings.archive)?;
         let outbox = Outbox::load(&writer.journal)?;
         let lane = |name: &str, required| Lane::new(name, required);
         let targets = targets.into_iter().map(|(required, pinner)| (lane(pinner.name(), required), pinner)).collect();
@@ -119,6 +125,8 @@ impl Sidecar {
             intakes: Vec::new(),
             settings,
             paused: None,
+            pruned_at: None,
+            pruned_segments: 0,
             observed_for: None,
             trouble: None,
         };
@@ -181,6 +189,9 @@ impl Sidecar {
         if self.writer.keyring.fold_is_due() {
             let size = self.writer.journal.state().size();
             self.writer.keyring.fold(size)?;
+        }
+        if self.is_prune_due(now) {
+            self.prune_old(now)?;
         }
         let wait = if worked { Duration::ZERO } else { POLL_WAIT };
         let budget = Budget { records_max: POLL_RECORDS, bytes_max: POLL_BYTES, wait };
