@@ -1,6 +1,6 @@
 //! What commands print: text for people, or one JSON object (NDJSON for lists) on stdout and nothing else.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 use serde_json::json;
@@ -49,6 +49,14 @@ impl Output {
     pub(super) fn note(self, text: &str) {
         if !self.quiet && !self.json {
             let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
+    /// How far a long command is, in one line of a terminal that each call replaces; empty clears it.
+    pub(super) fn progress(self, text: &str) {
+        if !self.quiet && !self.json && std::io::stderr().is_terminal() {
+            let mut stderr = std::io::stderr();
+            let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
         }
     }
 

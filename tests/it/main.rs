@@ -26,3 +26,4 @@ mod rfc6962;
 mod soak;
 mod tidy;
 mod vectors;
+mod verify;
