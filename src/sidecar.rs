@@ -4,6 +4,7 @@
 //! says what is left. The caller owns the pace, the clock and the threads. A step that ends in a halt has made the halt
 //! durable; the sidecar is then to be dropped.
 
+mod committer;
 mod counts;
 mod epoch;
 mod error;
@@ -19,6 +20,7 @@ mod newcomers;
 mod outbox;
 mod pause;
 mod pinning;
+mod pipe;
 mod prune;
 mod random;
 mod reader;
@@ -29,6 +31,7 @@ mod show;
 mod status;
 mod stored;
 mod topics;
+mod workers;
 mod writer;
 
 use std::sync::Arc;
@@ -48,7 +51,6 @@ pub use topics::{TopicRow, Topics};
 pub use writer::{Opening, Writer};
 
 use crate::archive::Pinner;
-use crate::core::part::Zstd;
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 use crate::ingest::{Budget, Source};
@@ -57,6 +59,7 @@ use intake::Intake;
 use outbox::{Outbox, Task};
 use pinning::Pinning;
 use registering::Registering;
+use workers::Workers;
 
 /// What a step did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,17 +78,19 @@ pub struct Sidecar {
     pinning: Pinning,
     registering: Registering,
     settings: Settings,
-    zstds: Vec<Zstd>,
+    workers: Workers,
     paused: Option<Pause>,
+    /// The segment before whose seal the broker's ends were last written down.
+    observed_for: Option<u64>,
     /// What a failing disk left unwritten; it is tried again.
     trouble: Option<SidecarError>,
 }
 
 /// How long a step waits for records where there is nothing else to do.
 const POLL_WAIT: Duration = Duration::from_millis(50);
-/// Records of one poll: what fits a commit with the entries that come with them.
-const POLL_RECORDS: usize = 4_000;
-const POLL_BYTES: usize = 8 << 20;
+/// Records of one poll: several commits, so that one is being made while the one before it becomes durable.
+const POLL_RECORDS: usize = 16_000;
+const POLL_BYTES: usize = 16 << 20;
 
 impl Sidecar {
     /// Goes on with an open log.
@@ -106,16 +111,16 @@ impl Sidecar {
         let targets = targets.into_iter().map(|(required, pinner)| (lane(pinner.name(), required), pinner)).collect();
         let registries =
             registries.into_iter().map(|(required, registrar)| (lane(registrar.name(), required), registrar)).collect();
-        let zstd = |_| writer::own("the dictionary of the format", Zstd::new(crate::proto::DICT_1));
         let mut sidecar = Sidecar {
             pinning: Pinning::new(targets, settings.archive.clone(), runtime.clone()),
             registering: Registering::new(registries, writer.origin(), settings.archive.clone(), runtime.clone()),
-            zstds: (0..settings.threads.max(1)).map(zstd).collect::<Result<_, _>>()?,
+            workers: Workers::start(settings.threads)?,
             writer,
             outbox,
             intakes: Vec::new(),
             settings,
             paused: None,
+            observed_for: None,
             trouble: None,
         };
         sidecar.meet_newcomers()?;
@@ -157,7 +162,7 @@ impl Sidecar {
     }
 
     fn work(&mut self, now: Timestamp) -> Result<Progress, SidecarError> {
-        self.writer.commit_again()?;
+        self.catch_up()?;
         let mut worked = self.take_answers(now)?;
         self.pause_or_resume()?;
         if self.is_seal_due(now) {
@@ -171,12 +176,26 @@ impl Sidecar {
         let wait = if worked { Duration::ZERO } else { POLL_WAIT };
         let budget = Budget { records_max: POLL_RECORDS, bytes_max: POLL_BYTES, wait };
         for intake in &mut self.intakes {
-            worked |= intake.step(&mut self.writer, &mut self.zstds, budget, now)? > 0;
+            worked |= intake.step(&mut self.writer, &self.workers, budget, now)? > 0;
         }
         if self.intakes.is_empty() && !worked {
             self.registering.wait(POLL_WAIT);
         }
         Ok(if worked { Progress::Worked } else { Progress::Waited })
+    }
+
+    /// Goes on with what an earlier step could not finish: nothing else may be written before.
+    fn catch_up(&mut self) -> Result<(), SidecarError> {
+        self.writer.commit_again()?;
+        for intake in &mut self.intakes {
+            intake.drain(&mut self.writer)?;
+        }
+        if self.writer.took_late_seal() {
+            // The segment was cut by a step that failed: what it left out is read from the journal.
+            self.outbox = Outbox::load(&self.writer.journal)?;
+            self.writer.await_seal()?;
+        }
+        Ok(())
     }
 
     /// Takes what pin targets and registries have answered.

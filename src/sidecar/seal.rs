@@ -50,10 +50,21 @@ impl Sidecar {
     }
 
     pub(super) fn seal(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
-        let ends: Vec<_> = self.intakes.iter().flat_map(|intake| intake.ends(&self.writer)).collect();
+        self.catch_up()?;
+        if self.writer.waiting().entries == 0 && self.writer.size() <= self.writer.journal.state().sealed.tree.size() {
+            return Ok(false);
+        }
+        for intake in &mut self.intakes {
+            intake.confirm(&mut self.writer)?;
+        }
         let at = self.writer.record_time(now)?;
-        for ends in ends.chunks(400) {
-            self.writer.push(Body::Observed { at, ends: ends.to_vec() }, None, Vec::new())?;
+        // Once a segment: a seal that a full disk stops is tried again and again.
+        if self.observed_for != Some(self.writer.journal.state().sealed.segments) {
+            let ends: Vec<_> = self.intakes.iter().flat_map(|intake| intake.ends(&self.writer)).collect();
+            for ends in ends.chunks(400) {
+                self.writer.push(Body::Observed { at, ends: ends.to_vec() }, None, Vec::new())?;
+            }
+            self.observed_for = Some(self.writer.journal.state().sealed.segments);
         }
         self.writer.commit()?;
         let tasks: Vec<Task> = self.pinning.tasks(at).chain(self.registering.tasks(at)).collect();

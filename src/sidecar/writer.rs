@@ -6,10 +6,12 @@
 mod commit;
 mod open;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use open::Opening;
 
+use super::committer::Committer;
 use super::counts::Counts;
 use super::epoch::{Epoch, month};
 use super::error::SidecarError;
@@ -24,7 +26,7 @@ use crate::core::leaf::{Body, Leaf, LeafView, Topic, is_own};
 use crate::core::merkle::Tree;
 use crate::core::note::Skey;
 use crate::core::origin::Origin;
-use crate::core::part::{Key, RecordMacKey, Sealed, SealingKey};
+use crate::core::part::{Key, RecordMacKey, Sealed};
 use crate::core::position::{Partition, Position};
 use crate::core::record::Record;
 use crate::core::rules::{Claim, LogRules};
@@ -44,7 +46,7 @@ pub struct Writer {
     origin: Origin,
     oid: Hash,
     key: Skey,
-    pub(super) journal: Journal,
+    pub(super) journal: Arc<Journal>,
     pub(super) keyring: Keyring,
     rules: LogRules,
     /// The rules after the last sealed segment: what the next one starts from.
@@ -57,9 +59,15 @@ pub struct Writer {
     waiting: Waiting,
     counts: Counts,
     pending: Pending,
+    committer: Committer,
+    /// The positions of the commit under way, or of the one unsent.
+    under_way: BTreeMap<Partition, PositionRow>,
     /// A commit the disk had no room for.
     unsent: Option<Box<Commit>>,
+    late_seal: bool,
     recorded_at: Timestamp,
+    /// Which step back of the clock is already written down: what the newest time was then.
+    clock_step: Option<Timestamp>,
     /// Set until the first entry of this process: then kind 22 goes before it.
     software: Option<String>,
     random: Random,
@@ -119,7 +127,13 @@ impl Writer {
     /// # Errors
     /// `Journal` where the head file could not be written; nothing is lost.
     pub fn close(self) -> Result<(), SidecarError> {
-        Ok(self.journal.close()?)
+        let Writer { journal, committer, .. } = self;
+        // The committer shares the journal; a commit under way is durable when it is gone.
+        drop(committer);
+        match Arc::into_inner(journal) {
+            Some(journal) => Ok(journal.close()?),
+            None => Ok(()),
+        }
     }
 
     /// The log's name.
@@ -180,18 +194,13 @@ impl Writer {
     pub(super) fn record_time(&mut self, now: Timestamp) -> Result<Timestamp, SidecarError> {
         const TOLERANCE: u64 = 1_000_000;
         let newest = self.recorded_at;
-        if now.plus(TOLERANCE) < newest && !self.pending_clock_step(newest) {
+        if now.plus(TOLERANCE) < newest && self.clock_step != Some(newest) {
             self.push(Body::ClockStep { after: now, before: newest }, None, Vec::new())?;
             self.put_row(ROW_CLOCK, Some(newest.0.to_be_bytes().to_vec()));
+            self.clock_step = Some(newest);
         }
         self.recorded_at = newest.max(now);
         Ok(self.recorded_at)
-    }
-
-    /// Whether this very step back was already written down.
-    fn pending_clock_step(&self, newest: Timestamp) -> bool {
-        let written = self.pending.rows.get(ROW_CLOCK).cloned().or_else(|| self.journal.row(ROW_CLOCK).ok());
-        written.flatten().is_some_and(|bytes| be64(&bytes) == newest.0)
     }
 
     /// The place the next entry gets, once the entry that says we started stands before it.
@@ -205,11 +214,13 @@ impl Writer {
         Ok(self.tree.size().next_seq())
     }
 
-    /// The key of parts of `class` in the newest epoch.
-    pub(super) fn sealing_key(&self, class: u32, subject: Option<&Key>) -> Result<SealingKey, SidecarError> {
+    /// The key of `class` in the newest epoch.
+    ///
+    /// # Errors
+    /// `KeyGone`.
+    pub(super) fn class_key(&self, class: u32) -> Result<Key, SidecarError> {
         let key = usize::try_from(class).ok().and_then(|class| self.epoch.keys.get(class));
-        let key = key.ok_or_else(|| SidecarError::KeyGone(format!("class {class} of epoch {}", self.epoch.number)))?;
-        Ok(SealingKey::new(key, subject))
+        key.cloned().ok_or_else(|| SidecarError::KeyGone(format!("class {class} of epoch {}", self.epoch.number)))
     }
 
     /// Appends an entry to the next commit and gives its place.
@@ -254,23 +265,29 @@ impl Writer {
         Ok(topic_no)
     }
 
+    /// The index of `class`, where it has one and the epoch is of this month: then `class` adds no entry.
+    pub(super) fn class_known(&self, class: &str, now: Timestamp) -> Option<u32> {
+        let index = self.epoch.classes.iter().position(|known| known == class)?;
+        if month(now) > month(self.epoch.opened_at) { None } else { u32::try_from(index).ok() }
+    }
+
     /// Makes sure that `class` has an index and that the epoch is of this month; opens a new epoch (kind 18) if not.
     pub(super) fn class(&mut self, class: &str, now: Timestamp) -> Result<u32, SidecarError> {
-        let is_new = !self.epoch.classes.iter().any(|known| known == class);
-        if is_new || month(now) > month(self.epoch.opened_at) {
-            let mut classes = self.epoch.classes.clone();
-            if is_new {
-                classes.push(class.to_owned());
-            }
-            let number = self.epoch.number + 1;
-            self.keyring.open_epoch(number, &classes)?;
-            self.epoch = Epoch::load(&mut self.keyring, self.oid, number, classes.clone(), now)?;
-            let seq = self.push(Body::EpochOpened { epoch: number, classes }, None, Vec::new())?;
-            self.reader.begin_epoch(seq);
-            self.note_epoch(number, seq, now);
+        if let Some(index) = self.class_known(class, now) {
+            return Ok(index);
         }
-        let index = self.epoch.classes.iter().position(|known| known == class).unwrap_or(usize::MAX);
-        Ok(u32::try_from(index).unwrap_or(u32::MAX))
+        let mut classes = self.epoch.classes.clone();
+        if !classes.iter().any(|known| known == class) {
+            classes.push(class.to_owned());
+        }
+        let number = self.epoch.number + 1;
+        self.keyring.open_epoch(number, &classes)?;
+        self.epoch = Epoch::load(&mut self.keyring, self.oid, number, classes.clone(), now)?;
+        let index = classes.iter().position(|known| known == class).and_then(|index| u32::try_from(index).ok());
+        let seq = self.push(Body::EpochOpened { epoch: number, classes }, None, Vec::new())?;
+        self.reader.begin_epoch(seq);
+        self.note_epoch(number, seq, now);
+        index.ok_or_else(|| SidecarError::KeyGone(format!("class {class}")))
     }
 
     fn note_epoch(&mut self, number: u64, seq: Seq, now: Timestamp) {
@@ -285,8 +302,8 @@ impl Writer {
 
     /// Where a partition stands, the next commit included.
     pub(super) fn position(&self, partition: Partition) -> Option<PositionRow> {
-        let pending = self.pending.positions.get(&partition).cloned();
-        pending.or_else(|| lock(&self.known).positions.get(&partition).cloned())
+        let newest = self.pending.positions.get(&partition).or_else(|| self.under_way.get(&partition)).cloned();
+        newest.or_else(|| lock(&self.known).positions.get(&partition).cloned())
     }
 
     /// Whether `record` is the last one archived of `partition`; `None` where that can no longer be told.

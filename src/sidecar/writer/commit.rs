@@ -1,7 +1,9 @@
 //! Commit point 1: keys durable first, then leaves, frames, positions and the live head in one transaction, then the
 //! journal's own fdatasync.
 //!
-//! A writer that failed to commit is dropped; what was not committed is polled again.
+//! A commit may be under way on the committer's thread while the next entries are being made; never two. What a full
+//! disk refused is kept and sent again before anything else. After any other failure the writer is dropped, and what
+//! was not committed is polled again.
 
 use std::collections::BTreeMap;
 
@@ -39,27 +41,58 @@ impl Writer {
     /// Commit point 1. On return everything pushed so far is durable.
     ///
     /// # Errors
-    /// Those of keyring and journal. The writer is then to be dropped: what it holds in memory is ahead of the disk.
+    /// Those of keyring and journal. After one that is tried again, `commit_again` goes on where this stopped; after
+    /// any other the writer is to be dropped: what it holds in memory is ahead of the disk.
     pub(in crate::sidecar) fn commit(&mut self) -> Result<(), SidecarError> {
         self.commit_with(None)
     }
 
-    /// Tries again what a full disk left unwritten, if anything.
+    /// Begins the commit of everything pushed so far, and returns while it is under way. The one before is durable.
+    ///
+    /// # Errors
+    /// As `commit`; those of this commit come from whatever waits for it.
+    pub(in crate::sidecar) fn commit_behind(&mut self) -> Result<(), SidecarError> {
+        self.commit_again()?;
+        self.begin(None)
+    }
+
+    /// Waits for the commit under way, and sends again what a full disk left unwritten.
     ///
     /// # Errors
     /// As `commit`.
     pub(in crate::sidecar) fn commit_again(&mut self) -> Result<(), SidecarError> {
+        self.finish()?;
         match self.unsent.take() {
-            Some(unsent) => self.send(unsent),
+            Some(unsent) => {
+                let is_seal = unsent.seal.is_some();
+                self.committer.begin(unsent);
+                self.finish()?;
+                self.late_seal |= is_seal;
+                Ok(())
+            }
             None => Ok(()),
         }
     }
 
-    /// The same with a seal (commit point 2).
+    /// Whether a seal became durable only after its step had failed; asked once.
+    pub(in crate::sidecar) fn took_late_seal(&mut self) -> bool {
+        std::mem::take(&mut self.late_seal)
+    }
+
+    /// The same as `commit` with a seal (commit point 2).
+    ///
+    /// # Errors
+    /// As `commit`.
     pub(in crate::sidecar) fn commit_with(&mut self, seal: Option<journal::Seal>) -> Result<(), SidecarError> {
         self.commit_again()?;
-        let pending = std::mem::take(&mut self.pending);
+        self.begin(seal)?;
+        self.finish()
+    }
+
+    fn begin(&mut self, seal: Option<journal::Seal>) -> Result<(), SidecarError> {
+        // Keys first: no leaf is durable whose key is not. If this fails, what is pending stays.
         let mark = self.keyring.sync()?;
+        let pending = std::mem::take(&mut self.pending);
         let mut commit = Commit { seal, outbox: pending.outbox, ..Commit::default() };
         commit.rows = pending.rows.into_iter().collect();
         if !pending.entries.is_empty() {
@@ -75,15 +108,21 @@ impl Writer {
             let expected = lock(&self.known).positions.get(partition).map(|row| row.next_offset);
             commit.positions.push(Advance { partition: *partition, expected, row: row.clone() });
         }
-        self.send(Box::new(commit))
+        self.under_way = pending.positions;
+        if is_nothing(&commit) {
+            return Ok(());
+        }
+        self.committer.begin(Box::new(commit));
+        Ok(())
     }
 
-    /// Appends a commit; one that found no room is kept, and nothing goes before it.
-    fn send(&mut self, commit: Box<Commit>) -> Result<(), SidecarError> {
-        match self.journal.append(&commit) {
-            Ok(_) => {
+    /// Takes the outcome of the commit under way. One that found no room is kept, and nothing goes before it.
+    fn finish(&mut self) -> Result<(), SidecarError> {
+        let Some((commit, outcome)) = self.committer.finish() else { return Ok(()) };
+        match outcome {
+            Ok(()) => {
                 let mut known = lock(&self.known);
-                known.positions.extend(commit.positions.into_iter().map(|advance| (advance.partition, advance.row)));
+                known.positions.append(&mut self.under_way);
                 known.topics = self.topics.clone();
                 Ok(())
             }
@@ -95,4 +134,12 @@ impl Writer {
             }
         }
     }
+}
+
+fn is_nothing(commit: &Commit) -> bool {
+    commit.entries.is_empty()
+        && commit.seal.is_none()
+        && commit.rows.is_empty()
+        && commit.outbox.is_empty()
+        && commit.positions.is_empty()
 }

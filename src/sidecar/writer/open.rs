@@ -1,5 +1,6 @@
 //! Beginning a log, and going on with one.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::super::known::{Known, SharedKnown};
@@ -61,8 +62,14 @@ impl Writer {
         now: Timestamp,
         epochs: Vec<Seq>,
     ) -> Result<Writer, SidecarError> {
+        let journal = Arc::new(journal);
+        let shared = Arc::clone(&journal);
+        let committer = Committer::start(move |commit| shared.append(commit).map(drop))?;
         Ok(Writer {
             reader: Reader::new(origin.oid(), epochs)?,
+            committer,
+            under_way: BTreeMap::new(),
+            clock_step: None,
             oid: origin.oid(),
             origin,
             key,
@@ -78,6 +85,7 @@ impl Writer {
             waiting: Waiting::default(),
             counts: Counts::default(),
             unsent: None,
+            late_seal: false,
             pending: Pending::default(),
             recorded_at: now,
             software: Some(software()),
@@ -121,6 +129,7 @@ impl Writer {
         if let Some(counts) = writer.journal.row(ROW_COUNTS)? {
             writer.counts = serde_json::from_slice(&counts).unwrap_or_default();
         }
+        writer.clock_step = writer.journal.row(ROW_CLOCK)?.map(|bytes| Timestamp(be64(&bytes)));
         writer.recount()?;
         Ok(writer)
     }
