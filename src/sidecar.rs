@@ -80,6 +80,10 @@ pub struct Sidecar {
     settings: Settings,
     workers: Workers,
     paused: Option<Pause>,
+    /// When the loop last looked what the journal may drop.
+    pruned_at: Option<Timestamp>,
+    /// Segments it is known to have dropped.
+    pruned_segments: u64,
     /// The segment before whose seal the broker's ends were last written down.
     observed_for: Option<u64>,
     /// What a failing disk left unwritten; it is tried again.
@@ -120,6 +124,8 @@ impl Sidecar {
             intakes: Vec::new(),
             settings,
             paused: None,
+            pruned_at: None,
+            pruned_segments: 0,
             observed_for: None,
             trouble: None,
         };
@@ -150,8 +156,11 @@ impl Sidecar {
             }
             Err(error @ SidecarError::Source(_)) => Err(error),
             Err(error) => {
-                tracing::warn!(error = %error, "a step failed; it will be tried again");
+                if self.trouble.as_ref().is_none_or(|known| known.code() != error.code()) {
+                    tracing::warn!(error = %error, "a step failed; it is tried again until it succeeds");
+                }
                 self.trouble = Some(error);
+                self.registering.wait(POLL_WAIT);
                 Ok(Progress::Waited)
             }
             Ok(progress) => {
@@ -173,12 +182,16 @@ impl Sidecar {
             let size = self.writer.journal.state().size();
             self.writer.keyring.fold(size)?;
         }
+        if self.is_prune_due(now) {
+            self.prune_old(now)?;
+        }
         let wait = if worked { Duration::ZERO } else { POLL_WAIT };
         let budget = Budget { records_max: POLL_RECORDS, bytes_max: POLL_BYTES, wait };
         for intake in &mut self.intakes {
             worked |= intake.step(&mut self.writer, &self.workers, budget, now)? > 0;
         }
-        if self.intakes.is_empty() && !worked {
+        // A paused source has nothing to wait for.
+        if !worked && (self.intakes.is_empty() || self.paused.is_some()) {
             self.registering.wait(POLL_WAIT);
         }
         Ok(if worked { Progress::Worked } else { Progress::Waited })

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Sidecar;
 use super::error::SidecarError;
 use super::intake::{Intake, TopicRule, Totals};
+use super::{Progress, Sidecar};
 use crate::core::time::Timestamp;
 use crate::ingest::Source;
 
 impl Sidecar {
-    /// Folds one source to its end, and lets go of it.
+    /// Folds one source to its end, and lets go of it. `None` where nothing could be done for `patience` microseconds:
+    /// what was folded until then is kept, and the same source goes on from there.
     ///
     /// # Errors
     /// As `step`.
@@ -18,14 +19,20 @@ impl Sidecar {
         source: Box<dyn Source>,
         rules: Arc<[TopicRule]>,
         now: impl Fn() -> Timestamp,
-    ) -> Result<Totals, SidecarError> {
+        patience: u64,
+    ) -> Result<Option<Totals>, SidecarError> {
         self.attach(source, rules);
-        let mut outcome = Ok(());
+        let (mut outcome, mut worked_at) = (Ok(()), now());
         while outcome.is_ok() && self.intakes.last().is_some_and(|intake| !intake.is_idle()) {
-            outcome = self.step(now()).map(drop);
+            match self.step(now()) {
+                Ok(Progress::Worked) => worked_at = now(),
+                Ok(Progress::Waited) if now().since(worked_at) > patience => break,
+                Ok(Progress::Waited) => {}
+                Err(error) => outcome = Err(error),
+            }
         }
-        let totals = self.intakes.pop().map(|intake| intake.totals()).unwrap_or_default();
-        outcome.map(|()| totals)
+        let folded = self.intakes.pop().filter(|intake| intake.is_idle()).map(|intake| intake.totals());
+        outcome.map(|()| folded)
     }
 
     /// What intake has done since the start.

@@ -202,6 +202,7 @@ impl Intake {
                 Some(Item::Said(_)) => {
                     self.drain(writer)?;
                     if let Some(arrival) = self.pipe.pop_said() {
+                        writer.record_time(now)?;
                         self.take(writer, arrival)?;
                     }
                     continue;

@@ -14,6 +14,7 @@
 mod bodies;
 mod dependencies;
 mod dictionary;
+mod idle;
 mod journal;
 mod line;
 mod log_parts;

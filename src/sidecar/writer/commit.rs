@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::core::checkpoint::{Head, sign_live};
-use crate::journal::{Advance, Fate, Live};
+use crate::journal::{Advance, Fate, JournalError, Live};
 
 /// What the next commit holds.
 #[derive(Default)]
@@ -36,6 +36,21 @@ impl Writer {
             || pending.leaf_bytes + LEAF_SPARE > journal::COMMIT_LEAF_BYTES_MAX
             || pending.frame_bytes > COMMIT_FRAME_BYTES
             || pending.rows.len() + pending.positions.len() + pending.outbox.len() > journal::COMMIT_ROWS_MAX / 2
+    }
+
+    /// Commits go to `append` instead of the journal, and nothing of them can be read back: for the bench that measures
+    /// what the journal costs.
+    ///
+    /// # Errors
+    /// Those of `commit`; `Thread`.
+    #[doc(hidden)]
+    pub fn commit_to(
+        &mut self,
+        append: impl Fn(&Commit) -> Result<(), JournalError> + Send + 'static,
+    ) -> Result<(), SidecarError> {
+        self.commit()?;
+        self.committer = Committer::start(append)?;
+        Ok(())
     }
 
     /// Commit point 1. On return everything pushed so far is durable.
