@@ -9,6 +9,7 @@
 mod anchors;
 mod chain;
 mod check;
+mod damage;
 mod heads;
 mod payload;
 mod report;

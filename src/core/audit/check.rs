@@ -17,6 +17,7 @@ use super::super::segment::read::{Page, Proof};
 use super::super::segment::{ENTRIES_MAX, Seal, starts_page};
 use super::super::seq::{Seq, Size};
 use super::anchors::{AnchorSeen, check_anchor};
+use super::damage::first_changed;
 use super::payload::PayloadCheck;
 use super::report::Findings;
 use super::{Archive, AuditInput, File};
@@ -147,8 +148,16 @@ fn read_segment(
     let first = tree.as_ref().map_or(seal.first, Tree::size).next_seq();
     let payload = payload.unwrap_or_else(PayloadCheck::absent);
     let mut leaves = Leaves::new(segment, first, tree, payload, input.kept_bytes_max, findings);
-    while let Some(page) = proof.page().map_err(refused)? {
-        leaves.page(page).map_err(refused)?;
+    loop {
+        match proof.page() {
+            Ok(Some(page)) => leaves.page(page).map_err(refused)?,
+            Ok(None) => break,
+            Err(fault) => {
+                let page = proof.damaged_page().filter(|_| fault.code == Code::BlockHash);
+                let seq = page.map(|(first, page)| first_changed(first, page));
+                return Err(Fault::refused(seq, "proof file", fault));
+            }
+        }
     }
     let mut contents = leaves.end(seal, cid);
     contents.peaks_fault = peaks_fault;
