@@ -16,6 +16,7 @@ mod dependencies;
 mod dictionary;
 mod idle;
 mod journal;
+mod leftover;
 mod line;
 mod log_parts;
 mod log_vector;
