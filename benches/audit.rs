@@ -16,11 +16,11 @@ use std::fs::File as FsFile;
 use std::hint::black_box;
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Instant;
 
-use pinfold::core::audit::{Archive, Audit, AuditInput, File, Report, check_segment};
+use pinfold::archive;
+use pinfold::core::audit::{Archive, AuditInput, File};
 use pinfold::core::checkpoint::sign_checkpoint;
 use pinfold::core::hash::Hash;
 use pinfold::core::leaf::{Body, Leaf, Opened, PartRef, Topic, TopicSource, TopicWhy};
@@ -173,29 +173,6 @@ fn write_archive(dir: &Path, entries: u64) -> io::Result<(Log, u64)> {
     Ok((log, seals.len() as u64))
 }
 
-/// Checks segments on `threads` threads, each a fixed share, and joins them here in order. Each thread is at most one
-/// segment ahead, so memory does not grow with the log.
-fn audit(archive: &Directory, segments: u64, input: &AuditInput, threads: u64) -> Report {
-    let mut audit = Audit::new(archive, input).expect("no notes in hand");
-    thread::scope(|scope| {
-        let mut shares = Vec::new();
-        for first in 0..threads {
-            let (sender, receiver) = sync_channel(1);
-            scope.spawn(move || {
-                let mut share = (first..segments).step_by(usize::try_from(threads).expect("few threads"));
-                while let Some(segment) = share.next()
-                    && sender.send(check_segment(archive, segment, input)).is_ok()
-                {}
-            });
-            shares.push(receiver);
-        }
-        for (_, receiver) in (0..segments).zip(shares.iter().cycle()) {
-            audit.join(receiver.recv().expect("the thread sends its whole share"));
-        }
-    });
-    audit.finish()
-}
-
 /// What hashing alone costs: each byte is hashed as part of its block, and again as part of its leaf or frame.
 fn hash_all(archive: &Directory, segments: u64) -> io::Result<(u64, f64)> {
     let begun = Instant::now();
@@ -234,12 +211,12 @@ fn main() -> io::Result<()> {
         recovery: Some(log.recovery.vkey().clone()),
         ..AuditInput::default()
     };
-    let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     for (what, with_payload) in [("proof only", false), ("with payload", true)] {
         let archive = Directory { dir: dir.path().to_owned(), with_payload };
         for threads in [1, cores] {
             let (begun, cpu_begun) = (Instant::now(), cpu_seconds()?);
-            let report = audit(&archive, segments, &input, threads);
+            let report = archive::audit(&archive, segments, &input, threads, |_| ()).expect("no notes in hand");
             let (seconds, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds()? - cpu_begun);
             assert_eq!((report.exit, report.size.0), (10, entries), "{:?}", report.findings);
             println!(

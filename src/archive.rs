@@ -4,6 +4,7 @@
 //! again and walked from the root. We compute every CID; a target only confirms it, and another answer halts the loop.
 //! Not the outbox (`journal`) and not the back-off between tries (`sidecar`).
 
+mod audit;
 mod car;
 pub mod folder;
 pub mod kubo;
@@ -17,6 +18,7 @@ use crate::core::cid::Cid;
 use crate::core::finding::Refused;
 use crate::core::hash::Hash;
 
+pub use audit::audit;
 pub use folder::Folder;
 pub use kubo::Kubo;
 

@@ -13,7 +13,7 @@ use crate::core::hash::Hash;
 use crate::core::origin::Origin;
 use crate::core::rows::{
     ContestedRow, EntryRow, FoundRows, GapRow, KeyRow, LogRow, PinRow, QuarantinedRow, Row, SegmentRow, SegmentRows,
-    SourceRow, Value,
+    SourceRow, Table, Value,
 };
 use crate::core::seq::{Seq, Size};
 use crate::core::time::Timestamp;
@@ -23,7 +23,7 @@ pub mod snowflake;
 mod sql;
 pub mod sqlite;
 
-pub use query::{Filter, Query};
+pub use query::{Filter, Query, WRONG_DUPLICATES};
 
 /// The version of the schema this program writes and reads.
 pub const SCHEMA_VERSION: i64 = 1;
@@ -227,6 +227,19 @@ pub trait Registrar: Send + Sync {
         each: &mut dyn FnMut(&[Value]) -> ControlFlow<()>,
     ) -> Result<(), RegistryError>;
 
+    /// The rows of a table that pass the filters, for an audit. The caller's filters keep them few.
+    ///
+    /// # Errors
+    /// As `query`.
+    fn rows(&self, table: &Table, filters: &[Filter]) -> Result<Vec<Vec<Value>>, RegistryError> {
+        let mut rows = Vec::new();
+        self.query(&Query::of_table(table), filters, None, &mut |row| {
+            rows.push(row.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        Ok(rows)
+    }
+
     /// All rows it holds of one segment, for an audit: by CID where a table names it, else by the range of entries.
     ///
     /// # Errors
@@ -248,11 +261,7 @@ pub trait Registrar: Send + Sync {
             (QuarantinedRow::TABLE, &of_range),
             (KeyRow::TABLE, &of_log),
         ] {
-            let mut rows = Vec::new();
-            self.query(&Query::of_table(&table), filters, None, &mut |row| {
-                rows.push(row.to_vec());
-                ControlFlow::Continue(())
-            })?;
+            let rows = self.rows(&table, filters)?;
             found.tables.insert(table.name, rows);
         }
         Ok(found)

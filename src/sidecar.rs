@@ -44,6 +44,7 @@ pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
 pub use pause::Pause;
 pub use prune::Pruned;
+pub use reader::Reader;
 pub use seal::Files;
 pub use settings::Settings;
 pub use status::{PositionStatus, Status, TopicStatus};

@@ -207,14 +207,14 @@ pub(super) enum Topic {
 /// `verify`
 #[derive(clap::Args, Debug)]
 pub(super) struct Verify {
-    /// An archive directory, or CAR files.
-    #[arg(value_name = "DIR|FILE")]
+    /// An archive directory, or CAR files; else the configured log with its head file, journal and registries.
+    #[arg(value_name = "DIR|FILE", conflicts_with = "from_ipfs")]
     pub(super) paths: Vec<PathBuf>,
     /// A Kubo node to fetch the archive from.
     #[arg(long, value_name = "URL", requires = "cid")]
     pub(super) from_ipfs: Option<String>,
     /// The newest seal.
-    #[arg(long)]
+    #[arg(long, requires = "from_ipfs")]
     pub(super) cid: Option<String>,
     /// A file with vkeys, one a line: the log's, and its recovery vkey.
     #[arg(long, value_name = "F")]
@@ -225,6 +225,12 @@ pub(super) struct Verify {
     /// Compare with a registry of the configuration; without a name with all.
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
     pub(super) registry: Option<Option<String>>,
+    /// Read the payloads of so many segments only, chosen at random; all proofs are read. Shows nothing about the others.
+    #[arg(long, value_name = "N")]
+    pub(super) sample: Option<usize>,
+    /// Choose the sample that this number gives; else one that is printed.
+    #[arg(long, value_name = "S", requires = "sample")]
+    pub(super) seed: Option<u64>,
     /// A revocation note.
     #[arg(long, value_name = "NOTE")]
     pub(super) revoked: Vec<PathBuf>,

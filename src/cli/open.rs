@@ -46,11 +46,7 @@ fn writer(config: &Config) -> Result<Writer, Failure> {
     let key = key(&config.log.key_file, &origin)?;
     let places = Places { data: config.log.data.clone(), heads: config.log.heads.clone() };
     let journal = Journal::open(&places, &origin, std::slice::from_ref(key.vkey())).map_err(SidecarError::from)?;
-    let config::Kek::File { path } = &config.keyring.kek;
-    let kek = Kek::read(path).map_err(SidecarError::from)?;
-    let cache = usize::try_from(config.keyring.cached_subjects_max).unwrap_or(usize::MAX);
-    let keyring = Keyring::open(&config.keyring.path, &kek, origin.oid()).map_err(SidecarError::from)?;
-    let keyring = keyring.with_cache_bytes(cache.saturating_mul(keyring::CACHED_SUBJECT_BYTES));
+    let keyring = keyring(config, &origin)?;
     Ok(Writer::open(Opening { origin, key, journal, keyring })?)
 }
 
@@ -111,8 +107,22 @@ fn pinner(name: &str, pin: &config::Pin) -> Result<Arc<dyn Pinner>, Failure> {
 
 /// The node `[pin.NAME]`; the password is read now.
 pub(super) fn kubo(name: &str, kubo: &config::Kubo) -> Result<archive::Kubo, Failure> {
-    let mut settings = archive::kubo::Settings::new(name, &kubo.url);
+    let mut settings = kubo_settings(name, kubo)?;
     settings.contents = contents(kubo.contents);
+    let kubo = archive::Kubo::new(settings);
+    kubo.map_err(|e| Failure::new(2, "config", format!("pin.{name}.url: {e}")).hint(e.hint()))
+}
+
+fn contents(contents: config::Contents) -> archive::Contents {
+    match contents {
+        config::Contents::Proof => archive::Contents::Proof,
+        config::Contents::ProofAndPayload => archive::Contents::ProofAndPayload,
+    }
+}
+
+/// How a Kubo node of the configuration is asked.
+pub(super) fn kubo_settings(name: &str, kubo: &config::Kubo) -> Result<archive::kubo::Settings, Failure> {
+    let mut settings = archive::kubo::Settings::new(name, &kubo.url);
     settings.call_time = kubo.timeout.duration();
     settings.network = match kubo.network {
         config::Network::Private => archive::Network::Private,
@@ -126,21 +136,38 @@ pub(super) fn kubo(name: &str, kubo: &config::Kubo) -> Result<archive::Kubo, Fai
         };
         settings.credentials = Some((user.clone(), password));
     }
-    let kubo = archive::Kubo::new(settings);
-    kubo.map_err(|e| Failure::new(2, "config", format!("pin.{name}.url: {e}")).hint(e.hint()))
-}
-
-fn contents(contents: config::Contents) -> archive::Contents {
-    match contents {
-        config::Contents::Proof => archive::Contents::Proof,
-        config::Contents::ProofAndPayload => archive::Contents::ProofAndPayload,
-    }
+    Ok(settings)
 }
 
 /// A secret of one line in a file.
 fn secret(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A registry of the configuration, for reading. `None` where it is a file that is not there: nothing is made.
+pub(super) fn registrar_to_read(
+    name: &str,
+    registry: &config::Registry,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Option<Arc<dyn Registrar>>, Failure> {
+    match registry {
+        config::Registry::Sqlite(sqlite) if !sqlite.path.exists() => Ok(None),
+        config::Registry::Sqlite(sqlite) => {
+            let opened = Sqlite::open_read(name, &sqlite.path);
+            Ok(Some(Arc::new(opened.map_err(SidecarError::from)?)))
+        }
+        config::Registry::Snowflake(_) => registrar(name, registry, runtime).map(Some),
+    }
+}
+
+/// The keyring of the log. One process owns it: while `run` lives, this one does not.
+pub(super) fn keyring(config: &Config, origin: &Origin) -> Result<Keyring, Failure> {
+    let config::Kek::File { path } = &config.keyring.kek;
+    let kek = Kek::read(path).map_err(SidecarError::from)?;
+    let cache = usize::try_from(config.keyring.cached_subjects_max).unwrap_or(usize::MAX);
+    let keyring = Keyring::open(&config.keyring.path, &kek, origin.oid()).map_err(SidecarError::from)?;
+    Ok(keyring.with_cache_bytes(cache.saturating_mul(keyring::CACHED_SUBJECT_BYTES)))
 }
 
 /// A registry of the configuration. Its calls block, and those of Snowflake do so on `runtime`.

@@ -102,6 +102,14 @@ impl Output {
         }
     }
 
+    /// How far a long command is, in one line of a terminal that each call replaces; empty clears it.
+    pub(super) fn progress(self, text: &str) {
+        if !self.quiet && !self.json && std::io::stderr().is_terminal() {
+            let mut stderr = std::io::stderr();
+            let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
+        }
+    }
+
     /// The last words of a command that failed.
     pub(super) fn failure(self, failure: &Failure) {
         let mut stderr = std::io::stderr().lock();

@@ -1,38 +1,66 @@
 //! `verify`: the audit of an archive from bytes: a directory, CAR files, a Kubo node, or the configured log.
 //!
-//! Needs public bytes and public keys only; no journal, no write access. Segments are checked in parallel and joined in
-//! order. The registries and the head of the configured log can convict, and a registry elsewhere can confirm.
+//! Needs public bytes and public keys only; no journal, no write access. What the configured log has beside its archive
+//! (head file, journal, registries) is asked first and compared last: it can convict, and a registry in other hands can
+//! confirm. Contract: surface.md, Commands and JSON.
 
 mod answer;
-mod fetch;
 mod files;
-mod outside;
+mod journal;
+mod keys;
+mod registries;
+mod remote;
+mod rows;
 
+use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::args::{self, Global};
 use super::output::Output;
-use super::{Failure, load_config};
+use super::{Failure, load_config, now, open};
 use crate::config::Config;
-use crate::core::audit::{Audit, AuditInput, Report, check_segment};
+use crate::core::audit::{self, Archive, AuditInput, CheckStatus, Report};
+use crate::core::checkpoint::Statement;
 use crate::core::finding::{Code, Refused};
 use crate::core::note::Vkey;
+use crate::core::origin::Origin;
 use crate::core::rules::Fault;
 
 use files::Files;
+use journal::Journal;
+use keys::Keys;
+use registries::Met;
+use remote::Remote;
+
+/// Threads that check segments, at most: beyond it the disk is the limit.
+const THREADS_MAX: usize = 8;
 
 pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Result<u8, Failure> {
     let started = Instant::now();
-    let (files, config, _fetched) = source(global, verify, output)?;
-    let input = input(verify, config.as_ref())?;
-    let mut report = audit(&files, &input, output)?;
-    for gap in files.leftovers() {
-        let fault = Fault::of(Code::NonCanonical, gap, "a file of the archive", "a name no archive has");
-        report.add([(None, fault)], input.findings_max);
+    let is_own = verify.paths.is_empty() && verify.from_ipfs.is_none();
+    let config = if is_own || verify.registry.is_some() { Some(load_config(global)?) } else { None };
+    let mut input = input(verify, config.as_ref())?;
+    let runtime = super::runtime()?;
+    let beside = config.as_ref().map(|config| Beside::ask(global, verify, config, is_own, &input, &runtime));
+    let beside = beside.transpose()?;
+    let source = Source::open(global, verify, config.as_ref())?;
+    let seed = verify.seed.unwrap_or_else(any_seed);
+    input.payload_sample = verify.sample.map(|count| audit::sample(source.segments(), count, seed));
+    let head = beside.as_ref().and_then(|beside| beside.head.as_deref());
+    input.own_head = head.filter(|head| Statement::parse(head).is_ok()).map(str::to_owned);
+    let mut report = audit(&source, &input, output)?;
+    if let Some(sample) = &input.payload_sample {
+        let detail = format!(
+            "the payloads of {} of {} segments were read (--seed {seed}); nothing is shown about the others",
+            sample.len(),
+            source.segments()
+        );
+        report.conclude("payload", CheckStatus::Skipped, &detail);
     }
-    if let Some(config) = &config {
-        outside::compare(config, verify, &mut report, input.findings_max, global.timeout)?;
+    source.report(&mut report);
+    if let (Some(beside), Some(config)) = (beside, &config) {
+        beside.judge(config, &source, &input, &mut report);
     }
     let exit = if report.exit == 10 && verify.allow_unanchored { 0 } else { report.exit };
     let seconds = started.elapsed().as_secs_f64();
@@ -41,25 +69,64 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
     Ok(exit)
 }
 
-/// Which files are looked at, and the configuration where it is the configured log's.
-fn source(
-    global: &Global,
-    verify: &args::Verify,
-    output: &Output,
-) -> Result<(Files, Option<Config>, Option<fetch::Fetched>), Failure> {
-    if let Some(url) = &verify.from_ipfs {
-        let cid = verify.cid.as_deref().ok_or_else(|| Failure::usage("--from-ipfs needs --cid, the newest seal"))?;
-        let fetched = fetch::all(url, cid, output)?;
-        return Ok((Files::of_dir(fetched.dir())?, None, Some(fetched)));
-    }
-    match verify.paths.as_slice() {
-        [] => {
-            let config = load_config(global)?;
-            let files = Files::of_dir(&config.log.data.join("archive"))?;
-            Ok((files, Some(config), None))
+/// Where the archive is.
+enum Source {
+    Files { files: Files, dir: Option<PathBuf> },
+    Remote(Box<Remote>),
+}
+
+impl Source {
+    fn open(global: &Global, verify: &args::Verify, config: Option<&Config>) -> Result<Source, Failure> {
+        if let Some(url) = &verify.from_ipfs {
+            let cid =
+                verify.cid.as_deref().ok_or_else(|| Failure::usage("--from-ipfs needs --cid, the newest seal"))?;
+            // An auditor has no configuration; where there is one it may know the node's password.
+            let found = if config.is_none() { load_config(global).ok() } else { None };
+            let remote = Remote::open(url, cid, config.or(found.as_ref()), global.timeout)?;
+            return Ok(Source::Remote(Box::new(remote)));
         }
-        [dir] if dir.is_dir() => Ok((Files::of_dir(&archive_of(dir))?, None, None)),
-        paths => Ok((Files::of_files(paths)?, None, None)),
+        let dir = match (verify.paths.as_slice(), config) {
+            ([], Some(config)) => config.log.data.join("archive"),
+            ([dir], _) if dir.is_dir() => archive_of(dir),
+            (paths, _) => return Ok(Source::Files { files: Files::of_files(paths)?, dir: None }),
+        };
+        Ok(Source::Files { files: Files::of_dir(&dir)?, dir: Some(dir) })
+    }
+
+    fn archive(&self) -> &dyn Archive {
+        match self {
+            Source::Files { files, .. } => files,
+            Source::Remote(remote) => &**remote,
+        }
+    }
+
+    fn segments(&self) -> u64 {
+        match self {
+            Source::Files { files, .. } => files.segments(),
+            Source::Remote(remote) => remote.segments(),
+        }
+    }
+
+    /// Adds what is wrong with the place itself.
+    fn report(&self, report: &mut Report) {
+        match self {
+            Source::Files { files, .. } => files.report(report),
+            Source::Remote(remote) => {
+                if let Some(fault) = remote.fault() {
+                    report.add("blocks", None, fault.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether there are more segments now.
+    fn has_grown(&self) -> bool {
+        match self {
+            Source::Files { files, dir: Some(dir) } => {
+                Files::of_dir(dir).is_ok_and(|now| now.segments() > files.segments())
+            }
+            _ => false,
+        }
     }
 }
 
@@ -67,6 +134,72 @@ fn source(
 fn archive_of(dir: &Path) -> PathBuf {
     let nested = dir.join("data/archive");
     if dir.join("pinfold.toml").is_file() && nested.is_dir() { nested } else { dir.to_path_buf() }
+}
+
+/// What the configured log has beside the archive, asked before the archive was listed: a running sidecar adds files
+/// first, then tells the journal, then the registries.
+struct Beside {
+    origin: Origin,
+    /// Whether the archive is the configured log's own.
+    is_own: bool,
+    head: Option<String>,
+    journal: Option<Journal>,
+    met: Vec<Met>,
+}
+
+impl Beside {
+    fn ask(
+        global: &Global,
+        verify: &args::Verify,
+        config: &Config,
+        is_own: bool,
+        input: &AuditInput,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Result<Beside, Failure> {
+        let origin = open::origin(config)?;
+        let head = std::fs::read_to_string(config.log.heads.join("head")).ok().filter(|_| is_own);
+        let journal = is_own.then(|| Journal::ask(config, &origin, &input.vkeys, global.timeout));
+        let told = |name: &str| journal.as_ref().map_or(0, |journal| journal.registered(name));
+        let met = registries::meet(config, verify, &origin, told, runtime.handle())?;
+        Ok(Beside { origin, is_own, head, journal, met })
+    }
+
+    fn judge(self, config: &Config, source: &Source, input: &AuditInput, report: &mut Report) {
+        if let Some(other) = report.origin.clone().filter(|origin| *origin != self.origin) {
+            if self.is_own {
+                let fault = Fault::of(Code::WrongOrigin, "origin of the archive", &self.origin, &other);
+                report.add("joins", None, fault);
+            }
+            for met in &self.met {
+                let detail = "the archive is of another log than the configuration";
+                report.conclude(&met.place(), CheckStatus::Skipped, detail);
+            }
+            return;
+        }
+        if self.head.as_ref().is_some_and(|head| Statement::parse(head).is_err()) {
+            let fault = Fault::of(Code::NonCanonical, "head file", "a signed head", "something else");
+            report.add("journal", None, fault);
+        }
+        if let Some(journal) = self.journal {
+            journal.judge(self.head.as_deref(), report);
+        }
+        if self.met.is_empty() {
+            return;
+        }
+        let keys = match open::keyring(config, &self.origin) {
+            Ok(keyring) => Keys::of(keyring, self.origin.oid()),
+            Err(failure) => Keys::none(failure.message),
+        };
+        let subject = rows::Subject {
+            archive: source.archive(),
+            origin: &self.origin,
+            limits: input.limits,
+            payload_sample: input.payload_sample.as_ref(),
+            now: now(),
+            has_grown: &|| source.has_grown(),
+        };
+        rows::compare(&subject, keys, &self.met, report);
+    }
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -94,28 +227,19 @@ fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, F
     Ok(input)
 }
 
-/// Checks segments on several threads, a window at a time so that memory stays flat, and joins them in order.
-fn audit(files: &Files, input: &AuditInput, output: &Output) -> Result<Report, Failure> {
+/// A seed nobody chose. It is printed, so that the sample can be drawn again.
+fn any_seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Checks the segments on all cores and joins them in order; says on a terminal how far it is.
+fn audit(source: &Source, input: &AuditInput, output: &Output) -> Result<Report, Failure> {
+    let segments = source.segments();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let wrong_call = |refused: Refused| Failure::usage(format!("a note in hand: {}", refused.what));
-    let mut audit = Audit::new(files, input).map_err(wrong_call)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8) as u64;
-    let segments = files.segments();
-    let mut said = Instant::now();
-    for first in (0..segments).step_by(usize::try_from(threads).unwrap_or(1)) {
-        let window = first..segments.min(first + threads);
-        let checked: Vec<_> = std::thread::scope(|scope| {
-            let running: Vec<_> =
-                window.map(|segment| scope.spawn(move || check_segment(files, segment, input))).collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            running.into_iter().map(join).collect()
-        });
-        checked.into_iter().for_each(|checked| audit.join(checked));
-        if said.elapsed().as_secs() >= 2 {
-            said = Instant::now();
-            output.note(&format!("{} of {segments} segments, {} entries", audit.next_segment(), audit.size()));
-        }
-    }
-    Ok(audit.finish())
+    let report = crate::archive::audit(source.archive(), segments, input, threads, |audit| {
+        output.progress(&format!("{} of {segments} segments, {} entries", audit.next_segment(), audit.size()));
+    });
+    output.progress("");
+    report.map_err(wrong_call)
 }

@@ -9,10 +9,13 @@
 mod anchors;
 mod chain;
 mod check;
+mod damage;
 mod heads;
 mod payload;
 mod report;
+mod sample;
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use super::car::Limits;
@@ -29,6 +32,7 @@ use super::seq::Size;
 pub use anchors::{AnchorKind, AnchorSeen};
 pub use check::{Checked, check_segment};
 pub use report::{Check, CheckStatus, Finding, Fresh, Report, Severity};
+pub use sample::sample;
 
 use report::Findings;
 
@@ -44,12 +48,13 @@ pub enum File {
 }
 
 /// Where the files are. The audit reads each once from its start, and a proof again only where a head within a
-/// segment must be compared or [`AuditInput::kept_bytes_max`] was exceeded; every read must give the same bytes. May be asked from several threads at once.
+/// segment must be compared or [`AuditInput::kept_bytes_max`] was exceeded; every read must give the same bytes. May be
+/// asked from several threads at once.
 pub trait Archive: Sync {
     /// Opens a file; `None` where there is none.
     ///
     /// # Errors
-    /// Those of the store: the finding is `unreachable`.
+    /// Those of the store: the finding is `unreachable`, unless the error carries a [`Refused`], which then is it.
     fn open(&self, segment: u64, file: File) -> io::Result<Option<Box<dyn Read + '_>>>;
 }
 
@@ -64,6 +69,11 @@ pub struct AuditInput {
     pub revoked: Vec<String>,
     /// A checkpoint or live head he knows from elsewhere, as a note.
     pub known_head: Option<String>,
+    /// The log's own last head, from beside the archive, as a note: it can show a fork and never confirms. Beyond the
+    /// archive it is of the journal's tail.
+    pub own_head: Option<String>,
+    /// Only the payloads of these segments are read. Absent: all.
+    pub payload_sample: Option<BTreeSet<u64>>,
     /// The witnesses he trusts.
     pub witnesses: Vec<WitnessVkey>,
     /// How many of them must have signed the newest checkpoint of a closed log for it to count as confirmed.
@@ -84,6 +94,8 @@ impl Default for AuditInput {
             recovery: None,
             revoked: Vec::new(),
             known_head: None,
+            own_head: None,
+            payload_sample: None,
             witnesses: Vec::new(),
             cosignatures_min: None,
             findings_max: 1000,
@@ -133,10 +145,10 @@ impl<'a> Audit<'a> {
     /// Begins an audit.
     ///
     /// # Errors
-    /// A known head or revocation note that does not parse, or a revocation the recovery vkey does not verify: the
+    /// A head in hand or a revocation note that does not parse, or a revocation the recovery vkey does not verify: the
     /// caller was called wrongly, and no archive was looked at.
     pub fn new(archive: &'a dyn Archive, input: &'a AuditInput) -> Result<Audit<'a>, Refused> {
-        if let Some(head) = &input.known_head {
+        for head in [&input.known_head, &input.own_head].into_iter().flatten() {
             super::checkpoint::Statement::parse(head)?;
         }
         let revocations = match &input.recovery {
@@ -185,6 +197,7 @@ impl<'a> Audit<'a> {
         self.check_keys();
         self.check_revocations();
         self.check_payloads();
+        self.check_own_head();
         let fresh = self.check_known_head();
         self.report(fresh)
     }

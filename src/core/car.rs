@@ -139,6 +139,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// The block read last: also one that was refused because of its hash.
+    pub fn in_hand(&self) -> &[u8] {
+        &self.block
+    }
+
     /// The bytes read so far.
     pub fn bytes_taken(&self) -> u64 {
         self.bytes_taken

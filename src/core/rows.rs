@@ -17,7 +17,7 @@ mod pins;
 pub(crate) mod sample;
 mod table;
 
-pub use compare::{Difference, FoundRows, compare, compare_pins};
+pub use compare::{Difference, FoundRows, compare, compare_keys, compare_pins, compare_rows, extra};
 pub use fold::{Fold, FoldError, Sealed};
 pub use opened::Wanted;
 pub use pins::pin_row;

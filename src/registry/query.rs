@@ -86,7 +86,7 @@ impl Query {
     }
 
     /// The rows of a table, all its columns.
-    pub(super) fn of_table(table: &Table) -> Query {
+    pub fn of_table(table: &Table) -> Query {
         let columns = table.columns.iter().map(|column| (column.name, column.kind)).collect();
         Query { name: table.name, about: "", columns: Cow::Owned(columns), from: table.name, order_by: "1, 2" }
     }
@@ -163,6 +163,19 @@ macro_rules! view {
 
 /// Number and seal of each segment: what an audit asks first.
 pub(super) static SEALS: Query = view!("seals", "segments", "segment_no, seal_cid", "", segment_no Int, seal_cid Text);
+
+/// Entries whose `duplicate_of` is not the first entry of the log with the same event source and id: what it is, and
+/// what it should be. For an audit that has compared those two columns with the log.
+pub static WRONG_DUPLICATES: Query = view!(
+    "duplicates",
+    "(SELECT origin, seq, stated, expected FROM \
+     (SELECT origin, seq, duplicate_of AS stated, CASE WHEN event_id IS NULL OR event_source IS NULL OR first_seq = seq \
+      THEN NULL ELSE first_seq END AS expected FROM \
+      (SELECT origin, seq, event_id, event_source, duplicate_of, \
+       MIN(seq) OVER (PARTITION BY origin, event_source, event_id) AS first_seq FROM entries) e) d \
+     WHERE COALESCE(stated, -1) <> COALESCE(expected, -1)) w",
+    "origin, seq", "", origin Text, seq Int, stated Int, expected Int,
+);
 
 macro_rules! provenance {
     ($name:literal, $about:literal) => {

@@ -362,7 +362,11 @@ mod tests {
             assert_eq!(compare(rows, &place.found(rows)), []);
         }
         let seal = first.segment.seal_cid;
-        assert_eq!(compare_pins(&log.fold.pins_of(seal), &place.found(&first), log.fold.sealed_at().unwrap()), []);
+        let sealed_at = log.fold.sealed_at().unwrap();
+        assert_eq!(
+            compare_pins(&log.fold.pins_of(seal), &place.found(&first).tables["segment_pins"], sealed_at, sealed_at),
+            []
+        );
         for view in ["v_missing_segments", "v_broken_links", "v_offset_gaps", "v_bad_keys", "v_under_replicated"] {
             assert_eq!(place.ask(view, &[]), Vec::<Vec<String>>::new(), "{view}");
         }
@@ -435,13 +439,16 @@ mod tests {
         let (log, first, second) = two_segments();
         let sealed_at = log.fold.sealed_at().unwrap();
         place.registry.register(&second, Uuid::nil()).unwrap();
-        for (target, at) in [("claimed", Timestamp(sealed_at.0 - 1)), ("young", sealed_at)] {
+        let now = sealed_at.plus(1_000);
+        for (target, at) in [("claimed", Timestamp(sealed_at.0 - 1)), ("young", sealed_at), ("to come", now.plus(1))] {
             let pin = pin_row("example.com/audit/main", first.segment.seal_cid, target, 1, None, at);
             place.registry.register_pins(&[pin], Uuid::nil()).unwrap();
         }
-        let found = compare_pins(&log.fold.pins_of(first.segment.seal_cid), &place.found(&first), sealed_at);
-        let [extra] = found.as_slice() else { panic!("{found:?}") };
-        assert!(extra.code == crate::core::finding::Code::RegistryExtra && extra.key.ends_with("target=claimed"));
+        let stated = log.fold.pins_of(first.segment.seal_cid);
+        let found = compare_pins(&stated, &place.found(&first).tables["segment_pins"], sealed_at, now);
+        let [claimed, to_come] = found.as_slice() else { panic!("{found:?}") };
+        assert!(claimed.code == crate::core::finding::Code::RegistryExtra && claimed.key.ends_with("target=claimed"));
+        assert!(to_come.key.ends_with("target=to come"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::keyring::{Keyring, SubjectRef};
 use crate::proto::{DICT_1, v1};
 
 /// Opens parts of one log.
-pub(super) struct Reader {
+pub struct Reader {
     oid: Hash,
     zstd: Zstd,
     /// Where each epoch begins; the index is its number.
@@ -26,13 +26,16 @@ pub(super) struct Reader {
 
 impl Reader {
     /// A reader of the log whose epochs begin at `epochs`.
-    pub(super) fn new(oid: Hash, epochs: Vec<Seq>) -> Result<Reader, SidecarError> {
+    ///
+    /// # Errors
+    /// The dictionary of the format does not load: a fault of this build.
+    pub fn new(oid: Hash, epochs: Vec<Seq>) -> Result<Reader, SidecarError> {
         let zstd = own("the dictionary of the format", Zstd::new(DICT_1))?;
         Ok(Reader { oid, zstd, epochs, operator: None })
     }
 
     /// Notes that the next epoch begins.
-    pub(super) fn begin_epoch(&mut self, seq: Seq) {
+    pub fn begin_epoch(&mut self, seq: Seq) {
         self.epochs.push(seq);
     }
 
@@ -60,7 +63,7 @@ impl Reader {
     ///
     /// # Errors
     /// A halt where the frame is not the one of the leaf.
-    pub(super) fn operator_body(
+    pub fn operator_body(
         &mut self,
         keyring: &mut Keyring,
         seq: Seq,
@@ -84,7 +87,7 @@ impl Reader {
     ///
     /// # Errors
     /// A halt where the frame is not the one of the leaf.
-    pub(super) fn personal(
+    pub fn personal(
         &mut self,
         keyring: &mut Keyring,
         seq: Seq,

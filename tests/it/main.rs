@@ -33,3 +33,4 @@ mod soak;
 mod surface;
 mod tidy;
 mod vectors;
+mod verify;

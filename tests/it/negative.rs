@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use pinfold::core::audit::AuditInput;
+use pinfold::core::audit::{AuditInput, File};
+use pinfold::core::car::Limits;
+use pinfold::core::leaf::LeafView;
+use pinfold::core::segment::read::Proof;
 use serde::Deserialize;
 
-use super::memory::{Memory, input};
+use super::memory::{Memory, input, name};
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/pinfold-v1/negative");
 
@@ -166,4 +169,35 @@ fn a_usage_error_is_told_from_a_finding() {
         let input = base_input(&cases, &verify);
         assert!(pinfold::core::audit::Audit::new(&archive, &input).is_err());
     }
+}
+
+#[test]
+fn a_changed_entry_is_named_though_only_its_page_is_hashed() {
+    let cases = cases();
+    let input = base_input(&cases, &Verify::default());
+    let sound = base();
+    let (mut named, mut exactly) = (0, 0);
+    for segment in 0..sound.segments() {
+        let file = sound.file(segment, File::Proof).unwrap();
+        let mut proof = Proof::open(file, Limits::default()).unwrap();
+        while let Some(page) = proof.page().unwrap() {
+            let mut rest = page.bytes;
+            for _ in 0..page.count {
+                let (leaf, after) = LeafView::decode_prefix(rest).unwrap();
+                let bytes = &rest[..rest.len() - after.len()];
+                let start = file.windows(bytes.len()).position(|window| window == bytes).unwrap();
+                for at in (0..bytes.len()).step_by(5) {
+                    let mut changed = sound.clone();
+                    changed.files.get_mut(&name(segment, File::Proof)).unwrap()[start + at] ^= 1;
+                    let report = changed.audit(&input);
+                    let found = report.first_bad_seq.unwrap().0;
+                    let is_named = found == leaf.seq.0 || found + 1 == leaf.seq.0;
+                    assert!(is_named && report.exit == 40, "seq {} byte {at}: {found}", leaf.seq);
+                    (named, exactly) = (named + 1, exactly + usize::from(found == leaf.seq.0));
+                }
+                rest = after;
+            }
+        }
+    }
+    assert!(named > 200 && exactly * 10 > named * 8, "{exactly} of {named}");
 }

@@ -18,3 +18,4 @@ mod line;
 mod peer;
 mod readers;
 mod registry;
+mod verify;

@@ -6,13 +6,20 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::super::Failure;
-use crate::core::audit::{Archive, File};
+use crate::core::audit::{Archive, File, Report};
+use crate::core::finding::Code;
+use crate::core::rules::Fault;
+
+/// Segments of one archive, at most: a segment every ten minutes for twenty years. A file of a higher number would make
+/// every number below it a missing segment.
+pub(super) const SEGMENTS_MAX: u64 = 1 << 20;
 
 /// Where each file is.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     paths: BTreeMap<(u64, File), PathBuf>,
     leftovers: Vec<String>,
+    beyond: Vec<String>,
 }
 
 /// Segment and kind of a file name: six digits or more, then `.proof.car`, `.payload.car` or `.anchor.car`.
@@ -59,6 +66,7 @@ impl Files {
     fn take(&mut self, path: PathBuf) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match parse(&name) {
+            Some((segment, _)) if segment >= SEGMENTS_MAX => self.beyond.push(name),
             Some(key) => drop(self.paths.insert(key, path)),
             None if name.ends_with(".car") => self.leftovers.push(name),
             None => {}
@@ -70,9 +78,16 @@ impl Files {
         self.paths.keys().filter(|(_, file)| *file == File::Proof).map(|(segment, _)| segment + 1).max().unwrap_or(0)
     }
 
-    /// Names of CAR files that are no archive's.
-    pub(super) fn leftovers(&self) -> &[String] {
-        &self.leftovers
+    /// Adds the CAR files that are no archive's, and those that are too many.
+    pub(super) fn report(&self, report: &mut Report) {
+        for name in &self.leftovers {
+            let fault = Fault::of(Code::NonCanonical, name, "a file of the archive", "a name no archive has");
+            report.add("blocks", None, fault);
+        }
+        for name in &self.beyond {
+            let fault = Fault::of(Code::LimitExceeded, name, format!("a segment number below {SEGMENTS_MAX}"), name);
+            report.add("blocks", None, fault);
+        }
     }
 }
 

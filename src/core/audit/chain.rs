@@ -82,7 +82,10 @@ impl Audit<'_> {
         let root = tree.as_ref().map(|tree| tree.root());
         let key = self.check_checkpoint(segment, &seal, size, root);
         match (seal.payload.is_some(), has_payload_file) {
-            (true, false) => self.payload_absent.push(segment),
+            (true, false) => {
+                let is_sampled = self.input.payload_sample.as_ref().is_none_or(|sample| sample.contains(&segment));
+                self.payload_absent.extend(is_sampled.then_some(segment));
+            }
             (_, true) => self.has_payload_files = true,
             (false, false) => {}
         }

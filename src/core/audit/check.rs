@@ -17,6 +17,7 @@ use super::super::segment::read::{Page, Proof};
 use super::super::segment::{ENTRIES_MAX, Seal, starts_page};
 use super::super::seq::{Seq, Size};
 use super::anchors::{AnchorSeen, check_anchor};
+use super::damage::first_changed;
 use super::payload::PayloadCheck;
 use super::report::Findings;
 use super::{Archive, AuditInput, File};
@@ -107,8 +108,13 @@ pub(super) fn check_from(archive: &dyn Archive, segment: u64, input: &AuditInput
 type Source<'a> = Box<dyn Read + 'a>;
 
 fn open(archive: &dyn Archive, segment: u64, file: File) -> Result<Option<Source<'_>>, Fault> {
-    let unreachable = |e| Fault::of(Code::Unreachable, format!("{file:?} file"), "to be read", e);
-    archive.open(segment, file).map_err(unreachable)
+    archive.open(segment, file).map_err(|error| {
+        let place = format!("{file:?} file");
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
+            Some(refused) => Fault::refused(None, place, refused.clone()),
+            None => Fault::of(Code::Unreachable, place, "to be read", error),
+        }
+    })
 }
 
 /// Reads all files of a segment; an error is a proof file that could not be read to its end.
@@ -126,7 +132,8 @@ fn read_segment(
     if seal.segment != segment {
         return Err(Fault::of(Code::SealLink, "segment of the Seal", segment, seal.segment));
     }
-    let payload_source = open(archive, segment, File::Payload).transpose();
+    let is_sampled = input.payload_sample.as_ref().is_none_or(|sample| sample.contains(&segment));
+    let payload_source = if is_sampled { open(archive, segment, File::Payload).transpose() } else { None };
     let has_payload_file = payload_source.is_some();
     let payload = payload_source.map(|source| PayloadCheck::open(source?, input.limits, &seal)).transpose();
     let payload = payload.unwrap_or_else(|fault| {
@@ -141,8 +148,16 @@ fn read_segment(
     let first = tree.as_ref().map_or(seal.first, Tree::size).next_seq();
     let payload = payload.unwrap_or_else(PayloadCheck::absent);
     let mut leaves = Leaves::new(segment, first, tree, payload, input.kept_bytes_max, findings);
-    while let Some(page) = proof.page().map_err(refused)? {
-        leaves.page(page).map_err(refused)?;
+    loop {
+        match proof.page() {
+            Ok(Some(page)) => leaves.page(page).map_err(refused)?,
+            Ok(None) => break,
+            Err(fault) => {
+                let page = proof.damaged_page().filter(|_| fault.code == Code::BlockHash);
+                let seq = page.map(|(first, page)| first_changed(first, page));
+                return Err(Fault::refused(seq, "proof file", fault));
+            }
+        }
     }
     let mut contents = leaves.end(seal, cid);
     contents.peaks_fault = peaks_fault;

@@ -76,42 +76,53 @@ impl Audit<'_> {
 
     /// The known head is of this tree, and none is newer. Confirms the newest checkpoint where it is that.
     pub(super) fn check_known_head(&mut self) -> Option<Fresh> {
-        let note = self.input.known_head.as_deref()?;
+        let size = self.check_head(self.input.known_head.as_deref()?, "known head", true)?;
+        let is_newest = self.newest().is_some_and(|newest| newest.size == size);
+        is_newest.then_some(Fresh { source: "known-head", size })
+    }
+
+    /// The log's own head file is of this tree as far as the archive goes. It confirms nothing.
+    pub(super) fn check_own_head(&mut self) {
+        if let Some(note) = self.input.own_head.as_deref() {
+            self.check_head(note, "head file", false);
+        }
+    }
+
+    /// Compares a head with this tree; `reaches` says whether the archive must go as far. Gives its size where the archive
+    /// shows that tree.
+    fn check_head(&mut self, note: &str, place: &str, reaches: bool) -> Option<Size> {
         let statement = Statement::parse(note).ok()?;
         let head = &statement.head;
         if let Some(origin) = self.origin.as_ref().filter(|origin| **origin != head.origin) {
-            let fault = Fault::of(Code::WrongOrigin, "known head", origin, &head.origin);
+            let fault = Fault::of(Code::WrongOrigin, place, origin, &head.origin);
             self.findings.add(None, fault);
             return None;
         }
-        if let Err(fault) = self.check_signer(&statement) {
+        if let Err(fault) = self.check_signer(&statement, place) {
             self.findings.add(None, fault);
             return None;
         }
         match self.shown(head.size) {
-            Shown::Root(root) if root == head.root => {
-                let is_newest = self.newest().is_some_and(|newest| newest.size == head.size);
-                return is_newest.then_some(Fresh { source: "known-head", size: head.size });
-            }
+            Shown::Root(root) if root == head.root => return Some(head.size),
             Shown::Root(root) => {
-                let place = format!("known head of size {}", head.size);
+                let place = format!("{place} of size {}", head.size);
                 self.findings.add(None, Fault::of(Code::Forked, place, head.root, root));
             }
-            Shown::Beyond => {
+            Shown::Beyond if reaches => {
                 let size = self.newest().map_or(Size(0), |newest| newest.size);
-                let fault = Fault::of(Code::RolledBack, "known head", format!("size {}", head.size), size);
+                let fault = Fault::of(Code::RolledBack, place, format!("size {}", head.size), format!("size {size}"));
                 self.findings.add(None, fault);
             }
-            Shown::Lost => {}
+            Shown::Beyond | Shown::Lost => {}
         }
         None
     }
 
-    fn check_signer(&self, statement: &Statement<'_>) -> Result<(), Fault> {
+    fn check_signer(&self, statement: &Statement<'_>, place: &str) -> Result<(), Fault> {
         let size = statement.head.size;
         let is_within = size <= self.rules.size();
         let expected = self.rules.key_at(size).filter(|_| is_within);
-        let refused = |refused: Refused| Fault::refused(None, "known head", refused);
+        let refused = |refused: Refused| Fault::refused(None, place, refused);
         let Some(key) = self.signer(statement, expected).map_err(refused)? else { return Ok(()) };
         match self.revocations.iter().find(|revocation| revocation.old == *key && size > revocation.vouched.size) {
             Some(revocation) => Err(revoked(revocation, size)),

@@ -1,7 +1,9 @@
 //! What an audit says: findings, checks, verdict.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::super::cid::Cid;
 use super::super::finding::{Code, verdict};
 use super::super::hash::Hash;
 use super::super::origin::Origin;
@@ -136,8 +138,8 @@ impl CheckStatus {
 /// A row of the table in format.md, Verification.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Check {
-    /// `blocks`, `chain`, `keys`, `joins`, `completeness`, `payload`, `anchors`, `known-head`.
-    pub name: &'static str,
+    /// `blocks`, `chain`, `keys`, `joins`, `completeness`, `payload`, `anchors`, `known-head`; the caller adds its own.
+    pub name: Cow<'static, str>,
     /// How it went.
     pub status: CheckStatus,
     /// A sentence for a person.
@@ -147,7 +149,7 @@ pub struct Check {
 /// The source outside the archive that confirms the newest checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fresh {
-    /// `known-head` or `anchors`.
+    /// `known-head`, `anchors` or `registry`.
     pub source: &'static str,
     /// The size it confirms.
     pub size: Size,
@@ -190,6 +192,9 @@ pub struct Report {
     pub pruned: Vec<(u64, u64)>,
     /// The bytes read.
     pub bytes: u64,
+    /// The seal of each segment that could be read, in order.
+    pub seals: Vec<Option<Cid>>,
+    findings_max: usize,
 }
 
 impl Report {
@@ -204,17 +209,43 @@ impl Report {
         }
     }
 
-    /// Adds findings that others made (registries, journal) and decides again.
-    pub fn add(&mut self, faults: impl IntoIterator<Item = (Option<u64>, Fault)>, findings_max: usize) {
-        for (segment, fault) in faults {
-            let finding = Finding::new(segment, fault);
-            self.codes.insert(finding.code);
-            self.findings_total += 1;
-            if self.findings.len() < findings_max {
-                self.findings.push(finding);
-            }
+    /// Adds what others found (registries, the journal) under the name of their check, and decides again. A finding that
+    /// is reported only fails no check.
+    pub fn add(&mut self, check: &str, segment: Option<u64>, fault: Fault) {
+        let finding = Finding::new(segment, fault);
+        self.codes.insert(finding.code);
+        self.findings_total += 1;
+        if finding.severity == Severity::Error {
+            self.first_bad_seq = min_seq(self.first_bad_seq, finding.seq);
+        }
+        if finding.code.exit().is_some() {
+            self.conclude(check, CheckStatus::Failed, "");
+        }
+        if self.findings.len() < self.findings_max {
+            self.findings.push(finding);
         }
         self.exit = decide(&self.codes, self.fresh.is_some());
+    }
+
+    /// Says how a check went that others made. Once failed it stays so; an empty detail leaves the one that is there.
+    pub fn conclude(&mut self, check: &str, status: CheckStatus, detail: &str) {
+        let at = self.checks.iter().position(|known| known.name == check).unwrap_or(self.checks.len());
+        if at == self.checks.len() {
+            self.checks.push(Check { name: check.to_owned().into(), status, detail: String::new() });
+        }
+        let Some(known) = self.checks.get_mut(at) else { return };
+        if known.status != CheckStatus::Failed {
+            known.status = status;
+        }
+        if !detail.is_empty() {
+            detail.clone_into(&mut known.detail);
+        }
+    }
+
+    /// A source outside the archive, which its operator cannot rewrite alone, confirms the newest checkpoint.
+    pub fn confirm(&mut self, fresh: Fresh) {
+        self.fresh = Some(fresh);
+        self.exit = decide(&self.codes, true);
     }
 }
 
@@ -246,6 +277,8 @@ impl Audit<'_> {
             fresh,
             pruned: self.pruned,
             bytes: self.bytes,
+            seals: self.segments.iter().map(|joined| joined.as_ref().map(|joined| joined.seal)).collect(),
+            findings_max: self.input.findings_max,
         }
     }
 
@@ -269,8 +302,9 @@ impl Audit<'_> {
         let mut checks = Vec::new();
         for (name, codes, detail) in CHECKS {
             let is_failed = codes.iter().any(|code| self.findings.codes.contains(code));
+            let sample = self.input.payload_sample.as_ref().filter(|_| *name == "payload");
             let is_skipped = match *name {
-                "payload" => !self.has_payload_files,
+                "payload" => !self.has_payload_files || sample.is_some(),
                 "anchors" => self.anchors.is_empty(),
                 "known-head" => self.input.known_head.is_none(),
                 _ => false,
@@ -280,7 +314,15 @@ impl Audit<'_> {
                 (false, true) => CheckStatus::Skipped,
                 (false, false) => CheckStatus::Ok,
             };
-            checks.push(Check { name, status, detail: (*detail).to_owned() });
+            let detail = match sample {
+                Some(sample) => format!(
+                    "the payloads of {} of {} segments were read; nothing is shown about the others",
+                    sample.len(),
+                    self.segments.len()
+                ),
+                None => (*detail).to_owned(),
+            };
+            checks.push(Check { name: Cow::Borrowed(name), status, detail });
         }
         checks
     }
@@ -333,6 +375,7 @@ fn hint(code: Code) -> &'static str {
         Code::OffsetGap => "the log's own key left these offsets out: ask the operator for a signed reason",
         Code::OffsetOverlap => "the log's own key counted an offset twice: compare with the broker",
         Code::Unreachable => "supply what is named here and verify again",
+        Code::UnsealedTail => "it is sealed in time; `pinfold seal` seals it now",
         Code::UnknownVersion => "verify with a newer release",
         Code::LimitExceeded => "raise the limit only if you trust where the file came from",
         Code::FrameDigest | Code::Commitment => "the leaf is signed, the frame is not its own: fetch the payload again",

@@ -6,8 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::table::Cell;
-use super::{Column, KeyRow, PinRow, Role, Row, SegmentRows, Table, Value};
+use super::{
+    Column, ContestedRow, EntryRow, GapRow, KeyRow, PinRow, QuarantinedRow, Role, Row, SegmentRow, SegmentRows,
+    SourceRow, Table, Value,
+};
 use crate::core::finding::Code;
+use crate::core::hash::Hash;
 use crate::core::time::Timestamp;
 
 /// The rows a registry holds of one segment, as read: for each table its rows, cells in the table's column order.
@@ -38,49 +42,82 @@ pub struct Difference {
 
 /// Compares a segment's rows with what a registry holds of it. Pins are compared over the whole log: `compare_pins`.
 pub fn compare(expected: &SegmentRows, found: &FoundRows) -> Vec<Difference> {
-    let mut differences = Vec::new();
-    table(std::slice::from_ref(&expected.segment), found, &mut differences);
-    table(&expected.sources, found, &mut differences);
-    table(&expected.entries, found, &mut differences);
-    table(&expected.gaps, found, &mut differences);
-    table(&expected.contested, found, &mut differences);
-    table(&expected.quarantined, found, &mut differences);
+    let held = |table: Table| found.tables.get(table.name).map(Vec::as_slice).unwrap_or_default();
+    let mut differences = compare_rows(std::slice::from_ref(&expected.segment), held(SegmentRow::TABLE));
+    differences.extend(compare_rows(&expected.sources, held(SourceRow::TABLE)));
+    differences.extend(compare_rows(&expected.entries, held(EntryRow::TABLE)));
+    differences.extend(compare_rows(&expected.gaps, held(GapRow::TABLE)));
+    differences.extend(compare_rows(&expected.contested, held(ContestedRow::TABLE)));
+    differences.extend(compare_rows(&expected.quarantined, held(QuarantinedRow::TABLE)));
     // A registry gives all keys of a log: those of other segments are not ours to judge here.
     let declared = KeyRow::TABLE.columns.iter().position(|column| column.name == "declared_seq");
     let range = expected.segment.first_seq.value()..=expected.segment.last_seq.value();
-    let is_ours = |row: &Vec<Value>| {
+    let is_ours = |row: &&Vec<Value>| {
         let declared = declared.and_then(|at| row.get(at));
         let is_expected =
             expected.keys.iter().any(|key| key_of(&KeyRow::TABLE, &key.values()) == key_of(&KeyRow::TABLE, row));
         is_expected || declared.is_some_and(|declared| range.contains(declared))
     };
-    let keys = found.tables.get(KeyRow::TABLE.name).into_iter().flatten().filter(|row| is_ours(row)).cloned().collect();
-    let keys = FoundRows { tables: BTreeMap::from([(KeyRow::TABLE.name, keys)]) };
-    table(&expected.keys, &keys, &mut differences);
+    let keys: Vec<_> = held(KeyRow::TABLE).iter().filter(is_ours).cloned().collect();
+    differences.extend(compare_rows(&expected.keys, &keys));
     differences
 }
 
-/// Compares the pins the log states of one segment with the rows of a registry. A row the log does not state is extra
-/// if it claims to be from before `sealed_before`, the `at` of the newest kind 5 entry: its entry would be in the
-/// archive. A younger one waits for the next seal.
-pub fn compare_pins(stated: &[PinRow], found: &FoundRows, sealed_before: Timestamp) -> Vec<Difference> {
-    let mut differences = Vec::new();
-    table(stated, found, &mut differences);
-    let column = PinRow::TABLE.columns.iter().position(|column| column.name == "pinned_at");
-    let waits = |key: &str| {
-        found.tables.get(PinRow::TABLE.name).into_iter().flatten().any(|row| {
-            let pinned_at = column.and_then(|at| row.get(at));
-            key_text(&PinRow::TABLE, row) == key && pinned_at >= Some(&Value::Time(sealed_before))
-        })
+/// Compares rows with those a registry holds where they should be, in any order: a row for each key, and no other.
+pub fn compare_rows<R: Row>(expected: &[R], found: &[Vec<Value>]) -> Vec<Difference> {
+    compare_columns(expected, found, R::knows)
+}
+
+/// Compares all keys of a log with all a registry holds of it. Unlike the keys of one segment these are final: a key
+/// that no entry ended has no end.
+pub fn compare_keys(expected: &[KeyRow], found: &[Vec<Value>]) -> Vec<Difference> {
+    compare_columns(expected, found, |_, _| true)
+}
+
+/// Compares the pins the log states of one segment with the rows of a registry. `sealed_before` is the `at` of the
+/// newest kind 5 entry, `now` the time of the comparison: a row that claims to be from between the two, and later than
+/// what the log states of it, waits for the next seal. It is not extra, and may have moved on.
+pub fn compare_pins(
+    stated: &[PinRow],
+    found: &[Vec<Value>],
+    sealed_before: Timestamp,
+    now: Timestamp,
+) -> Vec<Difference> {
+    let claimed = PinRow::TABLE.columns.iter().position(|column| column.name == "verified_at");
+    let waits = |row: &Vec<Value>| {
+        let Some(Value::Time(at)) = claimed.and_then(|at| row.get(at)) else { return false };
+        let known = stated.iter().find(|pin| key_of(&PinRow::TABLE, &pin.values()) == key_of(&PinRow::TABLE, row));
+        let is_later = known.is_none_or(|pin| pin.verified_at < Some(*at));
+        is_later && (sealed_before..=now).contains(at)
     };
-    differences.retain(|difference| difference.code != Code::RegistryExtra || !waits(&difference.key));
+    let waiting: Vec<String> = found.iter().filter(|row| waits(row)).map(|row| key_text(&PinRow::TABLE, row)).collect();
+    let moves = |name: &str| PinRow::TABLE.columns_of(Role::Moves).any(|column| column.name == name);
+    let mut differences = compare_rows(stated, found);
+    differences.retain(|difference| {
+        let may_wait = match difference.code {
+            Code::RegistryExtra => true,
+            Code::RegistryDiffers => difference.column.is_some_and(moves),
+            _ => false,
+        };
+        !may_wait || !waiting.contains(&difference.key)
+    });
     differences
 }
 
-fn table<R: Row>(expected: &[R], found: &FoundRows, differences: &mut Vec<Difference>) {
+/// A row that stands for nothing in the log.
+pub fn extra(table: &Table, row: &[Value]) -> Difference {
+    difference(Code::RegistryExtra, table, row)
+}
+
+fn compare_columns<'f, R: Row>(
+    expected: &[R],
+    found: &'f [Vec<Value>],
+    knows: impl Fn(&R, &Column) -> bool,
+) -> Vec<Difference> {
     let shape = R::TABLE;
+    let mut differences = Vec::new();
     let mut rows: BTreeMap<Vec<Value>, Vec<&Vec<Value>>> = BTreeMap::new();
-    for row in found.tables.get(shape.name).into_iter().flatten() {
+    for row in found {
         rows.entry(key_of(&shape, row)).or_default().push(row);
     }
     for row in expected {
@@ -92,25 +129,35 @@ fn table<R: Row>(expected: &[R], found: &FoundRows, differences: &mut Vec<Differ
         if held.len() > 1 {
             differences.push(difference(Code::RegistryDouble, &shape, &cells));
         }
-        if let Some((column, expected, found)) = held.iter().find_map(|held| first_difference(row, &cells, held)) {
+        let pairs = |held: &'f Vec<Value>| shape.columns.iter().zip(cells.iter().zip(held));
+        let mut pairs = held.into_iter().flat_map(pairs);
+        let differs = pairs.find(|(column, (cell, held))| cell != held && knows(row, column));
+        if let Some((column, (expected, found))) = differs {
             differences.push(Difference {
                 column: Some(column.name),
-                expected,
-                found,
+                expected: shown(column, expected),
+                found: shown(column, found),
                 ..difference(Code::RegistryDiffers, &shape, &cells)
             });
         }
     }
-    differences.extend(rows.values().flatten().map(|row| difference(Code::RegistryExtra, &shape, row)));
+    differences.extend(rows.values().flatten().map(|row| extra(&shape, row)));
+    differences
 }
 
-/// The first column in which `held` is not what the bytes say: the column, the expected and the found text.
-fn first_difference<R: Row>(row: &R, cells: &[Value], held: &[Value]) -> Option<(&'static Column, String, String)> {
-    let pairs = R::TABLE.columns.iter().zip(cells.iter().zip(held));
-    pairs
-        .filter(|(column, _)| row.knows(column))
-        .find(|(_, (cell, held))| cell != held)
-        .map(|(column, (cell, held))| (column, cell.to_string(), held.to_string()))
+/// Columns that come from inside a sealed part: a report must not carry what they hold.
+const SEALED_COLUMNS: &[&str] = &["event_source", "event_id", "event_type", "tenant"];
+/// Characters of a cell a report shows: it may be anybody's text.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// A cell as a report shows it: of a sealed column only a hash, of any other the beginning.
+fn shown(column: &Column, value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Text(text) if text.is_empty() => "''".to_owned(),
+        Value::Text(text) if SEALED_COLUMNS.contains(&column.name) => format!("SHA-256 {}", Hash::of(text.as_bytes())),
+        value => value.to_string().chars().take(SHOWN_CHARS_MAX).collect(),
+    }
 }
 
 fn difference(code: Code, shape: &Table, cells: &[Value]) -> Difference {
@@ -129,5 +176,5 @@ fn key_of(shape: &Table, cells: &[Value]) -> Vec<Value> {
 
 fn key_text(shape: &Table, cells: &[Value]) -> String {
     let cells = shape.columns.iter().zip(cells).filter(|(column, _)| column.role == Role::Key);
-    cells.map(|(column, cell)| format!("{}={cell}", column.name)).collect::<Vec<_>>().join(" ")
+    cells.map(|(column, cell)| format!("{}={}", column.name, shown(column, cell))).collect::<Vec<_>>().join(" ")
 }

@@ -70,6 +70,7 @@ pub struct Fold {
     keys: BTreeMap<Arc<str>, KeyRow>,
     pins: Pins,
     clock: Clock,
+    has_erasures: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +97,7 @@ impl Fold {
             keys: BTreeMap::new(),
             pins: Pins::default(),
             clock: Clock { now: None, is_exact: true },
+            has_erasures: false,
         }
     }
 
@@ -130,11 +132,26 @@ impl Fold {
         leaves: impl IntoIterator<Item = &'l [u8]>,
         mut open: impl FnMut(Wanted<'_>) -> Result<Option<B>, E>,
     ) -> Result<SegmentRows, FoldError<E>> {
-        let first = sealed.seal.first.next_seq();
-        let head = self.segment_row(sealed).map_err(|refused| FoldError::Refused { seq: first, refused })?;
+        let mut rows = self.begin(sealed)?;
+        for leaf in leaves {
+            self.leaf(leaf, &mut rows, &mut open)?;
+        }
+        backdate(&mut rows);
+        self.end(sealed, &mut rows)?;
+        Ok(rows)
+    }
+
+    /// Begins the next segment: its own row, and nothing else yet. For a caller that gives the leaves one by one; then
+    /// come [`Fold::leaf`] for each, and [`Fold::end`].
+    ///
+    /// # Errors
+    /// `Refused` for a seal whose checkpoint does not parse.
+    pub fn begin<E>(&mut self, sealed: &Sealed<'_>) -> Result<SegmentRows, FoldError<E>> {
+        let refused = |refused| FoldError::Refused { seq: sealed.seal.first.next_seq(), refused };
+        let segment = self.segment_row(sealed).map_err(refused)?;
         self.pins.sealed(sealed.cid, sealed.seal.payload);
-        let mut rows = SegmentRows {
-            segment: head,
+        Ok(SegmentRows {
+            segment,
             sources: Vec::new(),
             entries: Vec::new(),
             gaps: Vec::new(),
@@ -142,23 +159,64 @@ impl Fold {
             quarantined: Vec::new(),
             keys: Vec::new(),
             pins: Vec::new(),
-        };
-        for leaf in leaves {
-            let view = LeafView::decode(leaf).map_err(|refused| FoldError::Refused { seq: first, refused })?;
-            let seq = view.seq;
-            let refused = |refused| FoldError::Refused { seq, refused };
-            let opened = open_parts(&view, &mut open)?;
-            let body = view.body().map_err(refused)?;
-            self.clock.tick(&body, &opened);
-            let entry = self.entry(&view, &body, Hash::leaf(leaf), sealed.cid, &opened).map_err(refused)?;
-            self.state(&entry, &view, &body, &mut rows).map_err(refused)?;
-            rows.entries.push(entry);
+        })
+    }
+
+    /// Adds the rows of the next leaf. Entries may be taken out in between: [`Fold::take_entries`].
+    ///
+    /// # Errors
+    /// As [`Fold::segment`].
+    pub fn leaf<B: AsRef<[u8]>, E>(
+        &mut self,
+        leaf: &[u8],
+        rows: &mut SegmentRows,
+        mut open: impl FnMut(Wanted<'_>) -> Result<Option<B>, E>,
+    ) -> Result<(), FoldError<E>> {
+        let next = Seq(rows.segment.first_seq);
+        let view = LeafView::decode(leaf).map_err(|refused| FoldError::Refused { seq: next, refused })?;
+        let seq = view.seq;
+        let refused = |refused| FoldError::Refused { seq, refused };
+        let opened = open_parts(&view, &mut open)?;
+        let body = view.body().map_err(refused)?;
+        self.clock.tick(&body, &opened);
+        let seal_cid = rows.segment.seal_cid;
+        let entry = self.entry(&view, &body, Hash::leaf(leaf), seal_cid, &opened).map_err(refused)?;
+        self.state(&entry, &view, &body, rows).map_err(refused)?;
+        rows.entries.push(entry);
+        Ok(())
+    }
+
+    /// Takes the entries so far out of `rows`, so that a segment need not be held whole. One that stands before the first
+    /// time the log states, and whose successor that states it is not among them, has a time that nobody can say.
+    pub fn take_entries(rows: &mut SegmentRows) -> Vec<EntryRow> {
+        backdate(rows);
+        let mut entries = std::mem::take(&mut rows.entries);
+        for entry in entries.iter_mut().take_while(|entry| entry.recorded_at == Timestamp(0)) {
+            entry.is_timed = false;
         }
-        backdate(&mut rows);
-        rows.sources = self.sources(sealed).map_err(|refused| FoldError::Refused { seq: first, refused })?;
+        entries
+    }
+
+    /// Ends a segment: what only its last leaf completes.
+    ///
+    /// # Errors
+    /// `Refused` for a source of a topic nobody declared.
+    pub fn end<E>(&mut self, sealed: &Sealed<'_>, rows: &mut SegmentRows) -> Result<(), FoldError<E>> {
+        let refused = |refused| FoldError::Refused { seq: sealed.seal.first.next_seq(), refused };
+        rows.sources = self.sources(sealed).map_err(refused)?;
         rows.keys.sort_by(|a, b| (a.declared_seq, &a.key_id).cmp(&(b.declared_seq, &b.key_id)));
         rows.pins = self.pins.changed(&self.origin);
-        Ok(rows)
+        Ok(())
+    }
+
+    /// The signing keys so far, as they now stand.
+    pub fn keys(&self) -> Vec<KeyRow> {
+        self.keys.values().cloned().collect()
+    }
+
+    /// Whether an entry so far may have emptied rows: an erasure, or the end of a retention.
+    pub fn has_erasures(&self) -> bool {
+        self.has_erasures
     }
 
     fn segment_row(&self, sealed: &Sealed<'_>) -> Result<SegmentRow, Refused> {
@@ -298,6 +356,7 @@ impl Fold {
             Body::Pinned { at, cid, bytes, target } => self.pins.pinned(*cid, target, *bytes, *at),
             Body::Registered { at, seal, registrar, .. } => self.pins.registered(*seal, registrar, *at),
             Body::ReplicationAudit { at, failed: 0, target, .. } => self.pins.audited(target, *at),
+            Body::Erasure { .. } | Body::RetentionExpired { .. } => self.has_erasures = true,
             _ => {}
         }
         Ok(())

@@ -22,6 +22,8 @@ pub struct Proof<R> {
     car: car::Reader<R>,
     seal: Seal,
     index: VecDeque<(Seq, Cid)>,
+    /// The page asked for last.
+    due: Option<(Seq, Cid)>,
 }
 
 /// One page: leaves end to end, not yet looked at.
@@ -44,7 +46,7 @@ impl<R: Read> Proof<R> {
         let mut car = car::Reader::open(source, limits)?;
         let seal = Seal::decode(car.first()?)?;
         let index = read_index(car.expect(seal.leaves, |_| false)?)?;
-        Ok(Proof { car, seal, index })
+        Ok(Proof { car, seal, index, due: None })
     }
 
     /// The Seal.
@@ -66,10 +68,19 @@ impl<R: Read> Proof<R> {
             self.car.end()?;
             return Ok(None);
         };
+        self.due = Some((first, cid));
         let (car, index) = (&mut self.car, &self.index);
         let mut cursor = Cursor::new(car.expect(cid, |due| index.iter().any(|(_, page)| page == due))?);
         let count = cursor.array()?;
         Ok(Some(Page { first, count, bytes: cursor.rest() }))
+    }
+
+    /// After `block-hash`: the first seq of the page that was due, and the bytes that stand in its place. `None` where
+    /// they are that page, so that the damage is of the file and of no entry.
+    pub fn damaged_page(&self) -> Option<(Seq, &[u8])> {
+        let (first, cid) = self.due?;
+        let block = self.car.in_hand();
+        (!cid.matches(block)).then_some((first, block))
     }
 
     /// The bytes read so far.

@@ -66,6 +66,21 @@ impl Warehouse {
         Snowflake::new(options, self.runtime.handle().clone()).unwrap()
     }
 
+    /// The same as `[registry.hub]` of a configuration whose key file is `key_file`; the caller writes [`Warehouse::pem`] there.
+    pub(crate) fn config(&self, key_file: &str) -> String {
+        format!(
+            "[registry.hub]\nkind = \"snowflake\"\naccount = \"org-acct\"\nurl = \"{}\"\nuser = \"pinfold\"\n\
+             private_key_file = \"{key_file}\"\nrole = \"REGISTRAR\"\nwarehouse = \"SMALL\"\n\
+             database = \"GOVERNANCE\"\nschema = \"PINFOLD\"\nddl = \"auto\"\n",
+            self.front.url()
+        )
+    }
+
+    /// The user's private key.
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
+
     fn options(&self) -> Options {
         Options {
             name: "hub".to_owned(),

@@ -1,0 +1,237 @@
+//! An archive on a Kubo node: the seals walked back from the newest, every file fetched when the audit asks for it.
+//!
+//! Every block is hashed on the way, and each walk is bounded in blocks, bytes and depth (`archive::kubo`). Nothing is
+//! kept: a file lies in a directory of our own until it was opened, so that neither disk nor memory grows with the log.
+//! A segment whose seal is missing or damaged does not hide those before it: `skip` leads around it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::super::{Failure, open};
+use super::files::SEGMENTS_MAX;
+use crate::archive::PinError;
+use crate::archive::kubo::{Kubo, Reach, Settings};
+use crate::config::{self, Config};
+use crate::core::audit::{Archive, File};
+use crate::core::cid::Cid;
+use crate::core::finding::{Code, Refused};
+use crate::core::rules::Fault;
+use crate::core::segment::{Seal, skip_of};
+
+/// The archive of one log on a node.
+pub(super) struct Remote {
+    node: Kubo,
+    runtime: tokio::runtime::Runtime,
+    /// When the caller's patience ends.
+    deadline: Option<Instant>,
+    dir: Scratch,
+    files: AtomicU64,
+    seals: BTreeMap<u64, Known>,
+    segments: u64,
+    /// The newest seal could not be had, so nothing is known.
+    fault: Option<Fault>,
+    /// A payload was looked for beyond the node's own store, in vain: a node with `contents = "proof"`.
+    is_proof_only: AtomicBool,
+}
+
+/// What is known of a segment.
+enum Known {
+    Seal { cid: Cid, payload: Option<Cid> },
+    Bad(Refused),
+    Unreached(String),
+}
+
+impl Remote {
+    /// Walks the seals back from `cid`. What cannot be had is found by the audit, where it belongs.
+    ///
+    /// # Errors
+    /// A wrong url or CID; no place for files.
+    pub(super) fn open(
+        url: &str,
+        cid: &str,
+        config: Option<&Config>,
+        timeout: Option<Duration>,
+    ) -> Result<Remote, Failure> {
+        let newest: Cid = cid.parse().map_err(|_| Failure::usage(format!("--cid {cid}: not a CID of the format")))?;
+        let mut settings = settings(url, config)?;
+        settings.call_time = settings.call_time.min(timeout.unwrap_or(settings.call_time));
+        let node = Kubo::new(settings).map_err(|e| Failure::usage(format!("--from-ipfs {e}")).hint(e.hint()))?;
+        let mut remote = Remote {
+            node,
+            runtime: super::super::runtime()?,
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            dir: Scratch::make()?,
+            files: AtomicU64::new(0),
+            seals: BTreeMap::new(),
+            segments: 0,
+            fault: None,
+            is_proof_only: AtomicBool::new(false),
+        };
+        remote.walk(newest);
+        Ok(remote)
+    }
+
+    /// How many segments there are, those that cannot be had included.
+    pub(super) fn segments(&self) -> u64 {
+        self.segments
+    }
+
+    /// Why there is not even a newest seal.
+    pub(super) fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    fn walk(&mut self, newest: Cid) {
+        let place = format!("seal {newest}");
+        let seal = match self.seal(newest) {
+            Ok(seal) if seal.segment < SEGMENTS_MAX => seal,
+            Ok(seal) => {
+                let limit = format!("a segment number below {SEGMENTS_MAX}");
+                self.fault = Some(Fault::of(Code::LimitExceeded, place, limit, seal.segment));
+                return;
+            }
+            Err(Known::Bad(refused)) => {
+                self.fault = Some(Fault::refused(None, place, refused));
+                return;
+            }
+            Err(Known::Unreached(why)) => {
+                self.fault = Some(Fault::of(Code::Unreachable, place, "an answer", why));
+                return;
+            }
+            Err(Known::Seal { .. }) => return,
+        };
+        self.segments = seal.segment + 1;
+        let mut ahead = BTreeMap::from([(seal.segment, newest)]);
+        while let Some((segment, cid)) = ahead.pop_last() {
+            let known = match self.seal(cid) {
+                Ok(seal) if seal.segment == segment => {
+                    // The nearer link wins; whether both are right is the audit's question.
+                    if let Some(skip) = seal.skip.filter(|_| segment > 0) {
+                        ahead.entry(skip_of(segment)).or_insert(skip);
+                    }
+                    if let Some((previous, link)) = segment.checked_sub(1).zip(seal.prev_seal) {
+                        ahead.insert(previous, link);
+                    }
+                    Known::Seal { cid, payload: seal.payload }
+                }
+                Ok(seal) => {
+                    let what = format!("seal {cid} is of segment {}, linked as that of {segment}", seal.segment);
+                    Known::Bad(Refused::new(Code::SealLink, what))
+                }
+                Err(known) => known,
+            };
+            self.seals.insert(segment, known);
+        }
+    }
+
+    fn seal(&self, cid: Cid) -> Result<Seal, Known> {
+        let block = self.wait(self.node.block(cid, Reach::Network)).map_err(|error| match error {
+            PinError::Tampered { fault, .. } => Known::Bad(fault),
+            error => Known::Unreached(error.to_string()),
+        })?;
+        Seal::decode(&block).map_err(Known::Bad)
+    }
+
+    /// Runs a call, at most until the deadline.
+    fn wait<T>(&self, call: impl Future<Output = Result<T, PinError>>) -> Result<T, PinError> {
+        let Some(deadline) = self.deadline else { return self.runtime.block_on(call) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.runtime.block_on(async { tokio::time::timeout(left, call).await }).unwrap_or_else(|_| {
+            Err(PinError::Retry {
+                target: "ipfs".to_owned(),
+                doing: "fetching".to_owned(),
+                why: "not done in time".to_owned(),
+                hint: "give it more with --timeout".to_owned(),
+            })
+        })
+    }
+
+    fn fetch(&self, root: Cid) -> io::Result<Box<dyn Read + '_>> {
+        let path = self.dir.0.join(format!("{}.car", self.files.fetch_add(1, Ordering::Relaxed)));
+        let fetched = self.wait(self.node.fetch(root, &path, Reach::Network)).map_err(io_error);
+        let opened = fetched.and_then(|_| fs::File::open(&path));
+        // Open or not, the name has done its duty.
+        let _ = fs::remove_file(&path);
+        Ok(Box::new(opened?))
+    }
+
+    /// A payload; `None` where the node has none. Only the first is looked for among the node's peers.
+    fn payload(&self, root: Cid) -> io::Result<Option<Box<dyn Read + '_>>> {
+        match self.wait(self.node.block(root, Reach::Node)) {
+            Ok(_) => return self.fetch(root).map(Some),
+            Err(error) if !is_missing(&error) => return Err(io_error(error)),
+            Err(_) if self.is_proof_only.load(Ordering::Relaxed) => return Ok(None),
+            Err(_) => {}
+        }
+        if self.wait(self.node.block(root, Reach::Network)).is_ok() {
+            return self.fetch(root).map(Some);
+        }
+        self.is_proof_only.store(true, Ordering::Relaxed);
+        Ok(None)
+    }
+}
+
+impl Archive for Remote {
+    fn open(&self, segment: u64, file: File) -> io::Result<Option<Box<dyn Read + '_>>> {
+        match (self.seals.get(&segment), file) {
+            (_, File::Anchor) => Ok(None),
+            (Some(Known::Seal { cid, .. }), File::Proof) => self.fetch(*cid).map(Some),
+            (Some(Known::Seal { payload, .. }), File::Payload) => payload.map_or(Ok(None), |root| self.payload(root)),
+            (Some(Known::Bad(refused)), _) => Err(io::Error::new(io::ErrorKind::InvalidData, refused.clone())),
+            (Some(Known::Unreached(why)), _) => Err(io::Error::other(why.clone())),
+            // Whose seals would have named it could not be reached, so nobody can say that it is missing.
+            (None, _) if self.seals.values().any(|known| matches!(known, Known::Unreached(_))) => {
+                Err(io::Error::other("no seal that could be reached names it"))
+            }
+            (None, _) => Ok(None),
+        }
+    }
+}
+
+fn is_missing(error: &PinError) -> bool {
+    matches!(error, PinError::Tampered { fault, .. } if fault.code == Code::BlockMissing)
+}
+
+/// A damaged or missing block is the finding; everything else is that the node could not be had.
+fn io_error(error: PinError) -> io::Error {
+    match error {
+        PinError::Tampered { fault, .. } => io::Error::new(io::ErrorKind::InvalidData, fault),
+        error => io::Error::other(error.to_string()),
+    }
+}
+
+/// How the node is asked: as `[pin.*]` says, where one is at this url, because it may want a password.
+fn settings(url: &str, config: Option<&Config>) -> Result<Settings, Failure> {
+    let bare = |url: &str| url.trim_end_matches('/').to_owned();
+    let pins = config.into_iter().flat_map(|config| &config.pin);
+    let known = pins.filter_map(|(name, pin)| match pin {
+        config::Pin::Kubo(kubo) if bare(&kubo.url) == bare(url) => Some((name, kubo)),
+        _ => None,
+    });
+    match known.into_iter().next() {
+        Some((name, kubo)) => open::kubo_settings(name, kubo),
+        None => Ok(Settings::new("ipfs", url)),
+    }
+}
+
+/// A directory of our own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> Result<Scratch, Failure> {
+        let dir = std::env::temp_dir().join(format!("pinfold-verify-{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&dir).map_err(|e| Failure::file("making", &dir, &e))?;
+        Ok(Scratch(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
