@@ -13,7 +13,13 @@
 )]
 
 mod archive;
+#[allow(dead_code, reason = "the offline tests use the rest")]
+#[path = "../harness/binary.rs"]
+mod binary;
+mod campaign;
 mod ingest;
+mod kill;
+mod ledger;
 mod line;
 mod peer;
 mod readers;
