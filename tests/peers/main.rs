@@ -17,6 +17,7 @@ mod archive;
 #[path = "../harness/binary.rs"]
 mod binary;
 mod campaign;
+mod faults;
 mod ingest;
 mod kill;
 mod ledger;
@@ -24,3 +25,4 @@ mod line;
 mod peer;
 mod readers;
 mod registry;
+mod whole;

@@ -66,6 +66,20 @@ impl Warehouse {
         Snowflake::new(options, self.runtime.handle().clone()).unwrap()
     }
 
+    /// A `[registry.hub]` of a configuration whose keys are in `keys`; statements may take two seconds.
+    pub(crate) fn config(&self, keys: &std::path::Path) -> String {
+        let file = keys.join("hub.p8");
+        std::fs::write(&file, &self.pem).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        format!(
+            "[registry.hub]\nkind = \"snowflake\"\naccount = \"org-acct\"\nurl = \"{}\"\nuser = \"pinfold\"\n\
+             private_key_file = \"{}\"\nrole = \"REGISTRAR\"\nwarehouse = \"SMALL\"\ndatabase = \"GOVERNANCE\"\n\
+             schema = \"PINFOLD\"\nddl = \"auto\"\nbatch_rows_max = 200\ntimeout = \"2s\"\n",
+            self.front.url(),
+            file.display()
+        )
+    }
+
     fn options(&self) -> Options {
         Options {
             name: "hub".to_owned(),
