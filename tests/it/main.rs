@@ -11,18 +11,25 @@
     reason = "helpers outside a test function may fail loudly too"
 )]
 
+#[allow(dead_code, reason = "the tests against peers use the rest")]
+#[path = "../harness/binary.rs"]
+mod binary;
 mod bodies;
 mod dependencies;
 mod dictionary;
+mod faults;
 mod journal;
 mod line;
 mod log_parts;
 mod log_vector;
 mod memory;
 mod negative;
+mod powercut;
 mod proto_drift;
 mod readme;
 mod rfc6962;
+#[path = "../harness/shim.rs"]
+mod shim;
 mod soak;
 mod tidy;
 mod vectors;
