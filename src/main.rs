@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Entries are made on one thread and let go of on another, which glibc's allocator does badly: a fifth of the CPU time
+/// of the fold.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     pinfold::cli::main()
 }

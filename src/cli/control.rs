@@ -161,7 +161,7 @@ fn execute(
             let status = sidecar.status(now(), is_running);
             Ok(json!({ "pinned": status.pinned, "registered": status.registered }))
         }
-        Request::Ingest { path, topic, format } => ingest(sidecar, path, topic, format.as_deref()),
+        Request::Ingest { path, topic, format } => ingest(sidecar, path, topic, format.as_deref(), timeout),
     }
 }
 
@@ -182,13 +182,24 @@ fn push_stage(sidecar: &mut Sidecar, with_registries: bool, end: Instant) -> Res
 
 /// Exit 3 that names who is missing.
 pub(super) fn not_in_time(sidecar: &Sidecar) -> Failure {
-    let missing: Vec<String> = sidecar.waiting_for().into_iter().map(|(who, why)| format!("{who}: {why}")).collect();
+    let paused = sidecar.paused().map(|pause| format!("paused: {}", pause.as_str()));
+    let missing = sidecar.waiting_for().into_iter().map(|(who, why)| format!("{who}: {why}"));
+    let missing: Vec<String> = paused.into_iter().chain(missing).collect();
     let what = if missing.is_empty() { "still at work".to_owned() } else { missing.join("; ") };
     Failure::new(3, "timeout", format!("not done in time: {what}"))
         .hint("`pinfold status` shows the backlog; nothing is lost")
 }
 
-fn ingest(sidecar: &mut Sidecar, path: &Path, topic: &str, format: Option<&str>) -> Result<Value, Failure> {
+/// A file that could not be folded for this long is given up, where no time-out was given.
+const INGEST_PATIENCE: Duration = Duration::from_secs(60);
+
+fn ingest(
+    sidecar: &mut Sidecar,
+    path: &Path,
+    topic: &str,
+    format: Option<&str>,
+    timeout: Option<Duration>,
+) -> Result<Value, Failure> {
     sidecar.refuse_if_halted()?;
     let started = Instant::now();
     let rules = open::file_rules(topic);
@@ -200,7 +211,9 @@ fn ingest(sidecar: &mut Sidecar, path: &Path, topic: &str, format: Option<&str>)
         Replay::open("file", topic, path, format, &positions)
     };
     let source = source.map_err(crate::sidecar::SidecarError::from)?;
-    let totals = sidecar.ingest(Box::new(source), rules, now)?;
+    let patience = u64::try_from(timeout.unwrap_or(INGEST_PATIENCE).as_micros()).unwrap_or(u64::MAX);
+    let totals = sidecar.ingest(Box::new(source), rules, now, patience)?;
+    let totals = totals.ok_or_else(|| not_in_time(sidecar))?;
     Ok(summary(sidecar, totals, started.elapsed()))
 }
 

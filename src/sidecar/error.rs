@@ -87,6 +87,9 @@ pub enum SidecarError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The operating system gave no thread.
+    #[error("the operating system gives no thread: {0}")]
+    Thread(#[source] std::io::Error),
     /// The operating system gave no random bytes.
     #[error("the operating system gives no random bytes")]
     NoRandom,
@@ -102,7 +105,7 @@ impl SidecarError {
             SidecarError::Pin(error) => error.halts(),
             SidecarError::Registry(error) => error.is_halt(),
             SidecarError::Build(error) => matches!(error, BuildError::Unsound(_)),
-            SidecarError::File { .. } | SidecarError::NoRandom => false,
+            SidecarError::File { .. } | SidecarError::Thread(_) | SidecarError::NoRandom => false,
             SidecarError::Unsound(_)
             | SidecarError::Own { .. }
             | SidecarError::Rewritten { .. }
@@ -134,6 +137,7 @@ impl SidecarError {
             SidecarError::Closed(_) => "closed",
             SidecarError::KeyGone(_) => "key-gone",
             SidecarError::File { .. } => "file",
+            SidecarError::Thread(_) => "no-thread",
             SidecarError::NoRandom => "no-random",
         }
     }
@@ -158,7 +162,7 @@ impl SidecarError {
             SidecarError::Build(_) | SidecarError::Unsound(_) | SidecarError::Own { .. } => {
                 "nothing was written; check the log with `pinfold verify` and report this".to_owned()
             }
-            SidecarError::NoRandom => "start again".to_owned(),
+            SidecarError::Thread(_) | SidecarError::NoRandom => "start again".to_owned(),
         }
     }
 

@@ -1,29 +1,27 @@
 //! The fold: records of one partition become entries.
 //!
-//! Decoding and sealing are the costly parts and run on several threads; knowing people and giving places is one
-//! thread's work, because order is what the log is about. Nothing is durable before the writer commits.
+//! Three steps: decoding and sealing are the costly ones and can be done in any order, by worker threads; knowing people
+//! is one thread's work, because order is what the log is about. `pipe` runs them; the writer chains what comes out.
 //! A record never vanishes: what is no event of ours becomes a quarantined entry with its reason.
-
-use std::num::NonZero;
 
 use prost::Message;
 use zeroize::Zeroizing;
 
 use super::error::SidecarError;
-use super::writer::{Memo, QUARANTINE, Writer, own};
+use super::writer::{QUARANTINE, Writer};
 use crate::core::decode::{self, Format};
 use crate::core::event::Event;
+use crate::core::finding::Refused;
 use crate::core::hash::Hash;
 use crate::core::identity::Rules as Identity;
 use crate::core::leaf::{Body, QuarantineReason};
-use crate::core::part::{self, Place, RANDOM_BYTES, Sealed, SealingKey, Zstd};
+use crate::core::part::{self, Key, Place, RANDOM_BYTES, RecordMacKey, Sealed, SealingKey, Zstd};
 use crate::core::position::{Partition, Position};
 use crate::core::record::Record;
 use crate::core::redact;
 use crate::core::seq::Seq;
 use crate::core::time::Timestamp;
 use crate::ingest::Arrived;
-use crate::journal::PositionRow;
 use crate::keyring::{KeyringError, SubjectRef};
 use crate::proto::v1;
 
@@ -34,7 +32,9 @@ pub(super) struct Way {
     pub(super) source: String,
     /// How they are read.
     pub(super) format: Format,
-    /// The index of their retention class.
+    /// Their retention class.
+    pub(super) class_name: String,
+    /// Its index in the newest epoch.
     pub(super) class: u32,
     /// How identifiers are normalised.
     pub(super) identity: Identity,
@@ -51,68 +51,52 @@ pub struct Folded {
     pub quarantined: [u64; QuarantineReason::ALL.len()],
 }
 
-/// A record after the first parallel step.
-struct Read {
+/// What a record is, before it is known whom it is about.
+pub(super) struct Read {
     mac: Hash,
     event: Result<Event, QuarantineReason>,
 }
 
 /// An entry that lacks only its ciphertext.
-struct Draft {
+pub(super) struct Draft {
     position: Position,
+    mac: Hash,
     body: Body,
     parts: Vec<Plain>,
 }
 
 /// A part before sealing.
 struct Plain {
-    key: SealingKey,
+    key: PlainKey,
     body: Zeroizing<Vec<u8>>,
     random: [u8; RANDOM_BYTES],
 }
 
-/// Folds `records` of `partition`, which follow its position without a hole. `state` is kept with the position.
-///
-/// # Errors
-/// Those of writer and keyring; then nothing of the batch may be committed.
-pub(super) fn fold(
-    writer: &mut Writer,
-    zstds: &mut [Zstd],
-    way: &Way,
-    partition: Partition,
-    records: &[Arrived],
-    state: &[u8],
-    now: Timestamp,
-) -> Result<Folded, SidecarError> {
-    let (Some(last), false) = (records.last(), zstds.is_empty()) else { return Ok(Folded::default()) };
-    let recorded_at = writer.record_time(now)?;
-    let reads = read_all(writer, zstds.len(), way, records);
-    let mac = reads.last().map(|read| read.mac);
-    let mut folded = Folded::default();
-    let mut drafts = Vec::with_capacity(records.len());
-    let first = writer.begin_entries()?;
-    let mut seq = first;
-    for (arrived, read) in records.iter().zip(reads) {
-        let position = partition.at(arrived.offset);
-        let draft = draft(writer, way, seq, position, recorded_at, &arrived.record, read)?;
-        match draft.body {
-            Body::Quarantined { reason } => folded.count(reason),
-            _ => folded.accepted += 1,
-        }
-        drafts.push(draft);
-        seq = seq.next();
-    }
-    let sealed = seal_all(writer.oid(), first, zstds, &drafts);
-    for (draft, parts) in drafts.into_iter().zip(sealed) {
-        writer.push(draft.body, Some(draft.position), own("a part about to be sealed", parts)?)?;
-    }
-    let memo = Memo { last: Some(last.offset), epoch: writer.epoch().number, state: state.to_vec() }.encode();
-    writer.set_position(partition, PositionRow { next_offset: last.offset + 1, record_mac: mac, memo });
-    Ok(folded)
+/// What its key comes from: extracting it is left to whoever seals.
+enum PlainKey {
+    Extracted(SealingKey),
+    OfSubject { epoch: Key, subject: Key },
+}
+
+/// An entry that lacks only its place in the chain.
+pub(super) struct Whole {
+    /// Where its record stands.
+    pub(super) position: Position,
+    /// The MAC of its record.
+    pub(super) mac: Hash,
+    /// Event or quarantined.
+    pub(super) body: Body,
+    /// Its parts, in order.
+    pub(super) parts: Result<Vec<Sealed>, Refused>,
 }
 
 impl Folded {
-    fn count(&mut self, reason: QuarantineReason) {
+    /// Counts an entry.
+    pub(super) fn count(&mut self, body: &Body) {
+        let Body::Quarantined { reason } = body else {
+            self.accepted += 1;
+            return;
+        };
         let index = usize::try_from(reason.code()).unwrap_or(usize::MAX);
         if let Some(count) = self.quarantined.get_mut(index) {
             *count += 1;
@@ -133,37 +117,64 @@ impl Folded {
     }
 }
 
-/// How many items one of `threads` gets.
-fn share(items: usize, threads: usize) -> NonZero<usize> {
-    NonZero::new(items.div_ceil(threads.max(1))).unwrap_or(NonZero::<usize>::MIN)
-}
-
-/// Decodes and recognises the records, in order.
-fn read_all(writer: &Writer, threads: usize, way: &Way, records: &[Arrived]) -> Vec<Read> {
-    let mac_key = &writer.epoch().record_mac;
+/// First step, in any order: decodes records and computes their MACs.
+pub(super) fn read_all(
+    mac_key: &RecordMacKey,
+    format: Format,
+    limits: &decode::Limits,
+    records: &[Arrived],
+) -> Vec<Read> {
     let read = |arrived: &Arrived| Read {
         mac: mac_key.record_mac(&arrived.record),
         event: match arrived.cut {
             Some(_) => Err(QuarantineReason::TooLarge),
-            None => decode::decode(&arrived.record, way.format, &way.limits),
+            None => decode::decode(&arrived.record, format, limits),
         },
     };
-    let share = share(records.len(), threads);
-    if share.get() >= records.len() {
-        return records.iter().map(read).collect();
-    }
-    std::thread::scope(|scope| {
-        let running: Vec<_> = records
-            .chunks(share.get())
-            .map(|chunk| scope.spawn(move || chunk.iter().map(read).collect::<Vec<_>>()))
-            .collect();
-        running.into_iter().flat_map(join).collect()
-    })
+    records.iter().map(read).collect()
 }
 
-/// A panic of a worker is a bug: it goes on in the thread that waits, and nothing is committed.
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// Second step, in the order of the log: knows the people, and writes the bodies of the parts. The first entry will
+/// stand at `first`.
+///
+/// # Errors
+/// Those of the keyring. The step may be repeated from the same place.
+pub(super) fn draft_all(
+    writer: &mut Writer,
+    way: &Way,
+    partition: Partition,
+    first: Seq,
+    recorded_at: Timestamp,
+    records: &[Arrived],
+    reads: &[Read],
+) -> Result<Vec<Draft>, SidecarError> {
+    let mut seq = first;
+    let mut drafts = Vec::with_capacity(records.len());
+    for (arrived, read) in records.iter().zip(reads) {
+        let position = partition.at(arrived.offset);
+        drafts.push(draft(writer, way, seq, position, recorded_at, &arrived.record, read)?);
+        seq = seq.next();
+    }
+    Ok(drafts)
+}
+
+/// Third step, in any order: seals the parts of entries whose first stands at `first`.
+pub(super) fn seal_all(oid: Hash, first: Seq, zstd: &mut Zstd, drafts: Vec<Draft>) -> Vec<Whole> {
+    let seal = |(seq, draft): (u64, Draft)| {
+        let Draft { position, mac, body, parts } = draft;
+        let sealed = (0u32..).zip(&parts).map(|(part, plain)| {
+            let place = Place { oid, seq: Seq(seq), part };
+            // Part 0 is small and fits its padding as it is; compression would buy nothing.
+            let zstd = if part == 0 && plain.body.len() <= 92 { None } else { Some(&mut *zstd) };
+            let key = match &plain.key {
+                PlainKey::Extracted(key) => key,
+                PlainKey::OfSubject { epoch, subject } => &SealingKey::new(epoch, Some(subject)),
+            };
+            part::seal(&place, key, zstd, &plain.body, &plain.random)
+        });
+        Whole { position, mac, body, parts: sealed.collect() }
+    };
+    (first.0..).zip(drafts).map(seal).collect()
 }
 
 /// Knows the people of a record and writes the bodies of its parts.
@@ -174,7 +185,7 @@ fn draft(
     position: Position,
     recorded_at: Timestamp,
     record: &Record,
-    read: Read,
+    read: &Read,
 ) -> Result<Draft, SidecarError> {
     let mut operator = v1::OperatorPart {
         recorded_at: recorded_at.0,
@@ -183,12 +194,12 @@ fn draft(
         ..v1::OperatorPart::default()
     };
     let mut people = Vec::new();
-    let body = match read.event {
-        Ok(event) => match know(writer, way, seq, &event, &mut operator, &mut people)? {
+    let body = match &read.event {
+        Ok(event) => match know(writer, way, seq, event, &mut operator, &mut people)? {
             None => Body::Event,
             Some(reason) => Body::Quarantined { reason },
         },
-        Err(reason) => Body::Quarantined { reason },
+        Err(reason) => Body::Quarantined { reason: *reason },
     };
     if let Body::Quarantined { .. } = body {
         operator.keys.clear();
@@ -196,10 +207,10 @@ fn draft(
         operator.decoder = "none".to_owned();
         people = vec![quarantine(writer, record, &mut operator)?];
     }
-    let key = writer.epoch().operator.clone();
+    let key = PlainKey::Extracted(writer.epoch().operator.clone());
     let mut parts = vec![Plain { key, body: Zeroizing::new(operator.encode_to_vec()), random: writer.random()? }];
     parts.append(&mut people);
-    Ok(Draft { position, body, parts })
+    Ok(Draft { position, mac: read.mac, body, parts })
 }
 
 /// Finds or makes the surrogate of every person of an event, and the body of their part. A reason where the record
@@ -243,7 +254,7 @@ fn know(
         };
         operator.keys.push(v1::PartKey { subject_ref: subject.0.to_vec(), class: way.class });
         people.push(Plain {
-            key: writer.sealing_key(way.class, Some(&subject_key))?,
+            key: PlainKey::OfSubject { epoch: writer.class_key(way.class)?, subject: subject_key },
             body: Zeroizing::new(part.encode_to_vec()),
             random: writer.random()?,
         });
@@ -256,39 +267,8 @@ fn quarantine(writer: &mut Writer, record: &Record, operator: &mut v1::OperatorP
     let (subject, key) = writer.keyring.quarantine()?;
     operator.keys.push(v1::PartKey { subject_ref: subject.0.to_vec(), class: QUARANTINE });
     Ok(Plain {
-        key: writer.sealing_key(QUARANTINE, Some(&key))?,
+        key: PlainKey::OfSubject { epoch: writer.class_key(QUARANTINE)?, subject: key },
         body: Zeroizing::new(redact::record(record).encode_to_vec()),
         random: writer.random()?,
-    })
-}
-
-/// Seals the parts of all drafts, in order; the first stands at `first`.
-fn seal_all(
-    oid: Hash,
-    first: Seq,
-    zstds: &mut [Zstd],
-    drafts: &[Draft],
-) -> Vec<Result<Vec<Sealed>, crate::core::finding::Refused>> {
-    let seal = |zstd: &mut Zstd, at: usize, draft: &Draft| {
-        let seq = Seq(first.0 + u64::try_from(at).unwrap_or(u64::MAX));
-        let parts = (0u32..).zip(&draft.parts);
-        let sealed = parts.map(|(part, plain)| {
-            let place = Place { oid, seq, part };
-            // Part 0 is small and fits its padding as it is; compression would buy nothing.
-            let zstd = if part == 0 && plain.body.len() <= 92 { None } else { Some(&mut *zstd) };
-            part::seal(&place, &plain.key, zstd, &plain.body, &plain.random)
-        });
-        sealed.collect::<Result<Vec<_>, _>>()
-    };
-    let share = share(drafts.len(), zstds.len()).get();
-    std::thread::scope(|scope| {
-        let mut running = Vec::new();
-        for ((n, chunk), zstd) in drafts.chunks(share).enumerate().zip(zstds) {
-            running.push(scope.spawn(move || {
-                let seal = |(i, draft)| seal(zstd, n * share + i, draft);
-                chunk.iter().enumerate().map(seal).collect::<Vec<_>>()
-            }));
-        }
-        running.into_iter().flat_map(join).collect()
     })
 }

@@ -3,24 +3,27 @@
 //! A partition is compared with what the log holds of it before its first record is folded: another topic id is
 //! another topic, another cluster or another last record is rewritten history and halts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::SidecarError;
-use super::fold::{self, Folded, Way};
-use super::topics::Standing;
-use super::writer::{Memo, SharedKnown, Writer, lock};
+use super::fold::{Folded, Way};
+use super::known::{SharedKnown, lock};
+use super::memo::Memo;
+use super::pipe::{Item, Pipe};
+use super::topics::TopicStanding;
+use super::workers::Workers;
+use super::writer::Writer;
 use crate::core::decode::{Format, Limits};
 use crate::core::identity::Rules as Identity;
 use crate::core::leaf::{Body, End, GapRange, GapReason};
-use crate::core::part::Zstd;
 use crate::core::position::Partition;
 use crate::core::time::Timestamp;
-use crate::ingest::{Again, Arrival, Budget, Held, Positions, Reached, Source, SourceKind, Topic};
+use crate::ingest::{Again, Arrival, Budget, Held, Positions, Reached, Source, SourceKind, Standing, Topic};
 use crate::journal::PositionRow;
 
-/// Records folded at once: what several threads share, and a part of one commit.
-const CHUNK_RECORDS: usize = 2_000;
+/// How long a seal waits for the broker to say whether the partitions are still ours.
+const CONFIRM_WAIT: Duration = Duration::from_secs(5);
 
 /// How the records of a source's topics are to be folded, as the configuration says.
 #[derive(Clone, Debug)]
@@ -77,7 +80,11 @@ pub(super) struct Intake {
     rules: Arc<[TopicRule]>,
     identity: Identity,
     limits: Limits,
-    totals: Totals,
+    duplicates: u64,
+    gaps: u64,
+    pipe: Pipe,
+    /// When the records that are being placed are recorded.
+    recorded_at: Timestamp,
 }
 
 /// The log's positions, for a source that asks from its own thread.
@@ -103,9 +110,31 @@ impl Positions for PositionView {
     }
 }
 
+/// How a topic's records are folded; which class has which index the writer says.
+fn way(rules: &[TopicRule], topic: &Topic, identity: Identity, limits: Limits) -> Way {
+    // A source delivers only topics a rule is about; a file has one rule for whatever it is called.
+    let rule = rules.iter().find(|rule| rule.applies(&topic.name)).or(rules.first());
+    Way {
+        source: String::new(),
+        format: rule.map_or(Format::Auto, |rule| rule.format),
+        class_name: rule.map_or_else(String::new, |rule| rule.class.clone()),
+        class: 0,
+        identity,
+        limits,
+    }
+}
+
+/// Declares that another member may have folded these offsets too (kind 17).
+fn contested(writer: &mut Writer, partition: Partition, first: u64, next: u64) -> Result<(), SidecarError> {
+    let last = next.saturating_sub(1);
+    tracing::warn!(%partition, first, last, "the group has moved on: another member may have recorded this too");
+    writer.push(Body::Overlap { last, first, origin: None, partition }, None, Vec::new()).map(drop)
+}
+
 impl Intake {
     pub(super) fn new(source: Box<dyn Source>, rules: Arc<[TopicRule]>, identity: Identity, limits: Limits) -> Intake {
-        Intake { source, rules, identity, limits, totals: Totals::default() }
+        let recorded_at = Timestamp(0);
+        Intake { source, rules, identity, limits, duplicates: 0, gaps: 0, pipe: Pipe::default(), recorded_at }
     }
 
     /// The source itself: its name, ends, troubles, pause.
@@ -115,51 +144,103 @@ impl Intake {
 
     /// What was done since it was made.
     pub(super) fn totals(&self) -> Totals {
-        self.totals
+        Totals { folded: self.pipe.folded, duplicates: self.duplicates, gaps: self.gaps }
     }
 
     /// Takes what has arrived, commits it, and tells the source. Gives how many arrivals there were.
     ///
     /// # Errors
-    /// A halt for rewritten history and for whatever writer and keyring halt for; the source's own end.
+    /// A halt for rewritten history and for whatever writer and keyring halt for; the source's own end. After a failure
+    /// that is tried again, the next step goes on where this one stopped.
     pub(super) fn step(
         &mut self,
         writer: &mut Writer,
-        zstds: &mut [Zstd],
+        workers: &Workers,
         budget: Budget,
         now: Timestamp,
     ) -> Result<usize, SidecarError> {
-        let arrivals = self.source.poll(budget)?;
-        let count = arrivals.len();
-        let mut reached = BTreeMap::new();
-        for arrival in arrivals {
-            self.take(writer, zstds, arrival, &mut reached, now)?;
-            if writer.is_commit_due() {
-                writer.commit()?;
+        if self.pipe.is_empty() {
+            self.tell(writer)?;
+            for arrival in self.source.poll(budget)? {
+                self.pipe.put(arrival);
             }
         }
+        let count = self.pipe.len();
         if count > 0 {
+            self.fold(writer, workers, now)?;
             writer.commit()?;
-            let reached: Vec<Reached> = reached.into_values().collect();
-            self.source.committed(&reached)?;
+            self.tell(writer)?;
         }
         Ok(count)
     }
 
-    fn take(
-        &mut self,
-        writer: &mut Writer,
-        zstds: &mut [Zstd],
-        arrival: Arrival,
-        reached: &mut BTreeMap<Partition, Reached>,
-        now: Timestamp,
-    ) -> Result<(), SidecarError> {
+    /// Tells the source how far we are, once that is durable.
+    fn tell(&mut self, writer: &mut Writer) -> Result<(), SidecarError> {
+        if self.pipe.reached.is_empty() {
+            return Ok(());
+        }
+        writer.commit()?;
+        let reached: Vec<Reached> = std::mem::take(&mut self.pipe.reached).into_values().collect();
+        Ok(self.source.committed(&reached)?)
+    }
+
+    /// Gives the writer what has its place already: nothing else may be written before.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub(super) fn drain(&mut self, writer: &mut Writer) -> Result<(), SidecarError> {
+        self.pipe.drain(writer)
+    }
+
+    fn fold(&mut self, writer: &mut Writer, workers: &Workers, now: Timestamp) -> Result<(), SidecarError> {
+        loop {
+            let (rules, identity, limits) = (&self.rules, self.identity, self.limits);
+            self.pipe.read_ahead(writer, workers, |topic| way(rules, topic, identity, limits));
+            let (topic, partition) = match self.pipe.front() {
+                None => return self.drain(writer),
+                Some(Item::Chunk(chunk)) => (Arc::clone(&chunk.topic), chunk.partition),
+                Some(Item::Said(_)) => {
+                    self.drain(writer)?;
+                    if let Some(arrival) = self.pipe.pop_said() {
+                        writer.record_time(now)?;
+                        self.take(writer, arrival)?;
+                    }
+                    continue;
+                }
+            };
+            let mut way = way(&self.rules, &topic, self.identity, self.limits);
+            self.source.name().clone_into(&mut way.source);
+            let known = self.place_known(writer, &topic, partition).zip(writer.class_known(&way.class_name, now));
+            let place = match known {
+                Some((place, class)) => {
+                    way.class = class;
+                    place
+                }
+                None => {
+                    self.drain(writer)?;
+                    way.class = writer.class(&way.class_name, now)?;
+                    self.place(writer, &topic, partition)?
+                }
+            };
+            if self.pipe.is_drained() {
+                self.recorded_at = writer.record_time(now)?;
+                writer.begin_entries()?;
+            }
+            if let Err(error) = self.pipe.place(writer, workers, &way, place, self.recorded_at) {
+                self.drain(writer)?;
+                return Err(error);
+            }
+            self.pipe.push(writer, workers.len() + 1)?;
+        }
+    }
+
+    fn take(&mut self, writer: &mut Writer, arrival: Arrival) -> Result<(), SidecarError> {
         match arrival {
             Arrival::Assigned { topic, partition, held } => {
                 self.declare(writer, &topic)?;
                 tracing::info!(topic = topic.name, partition, next = held.as_ref().map(|held| held.next), "assigned");
                 if topic.origin == SourceKind::File {
-                    self.totals.duplicates += held.map_or(0, |held| held.next);
+                    self.duplicates += held.map_or(0, |held| held.next);
                 }
             }
             Arrival::Last { topic, partition, offset, again } => {
@@ -174,30 +255,50 @@ impl Intake {
                     return Err(SidecarError::Rewritten { topic, partition, offset });
                 }
             }
-            Arrival::Records { topic, partition, records, state } => {
-                let place = self.place(writer, &topic, partition)?;
-                let way = self.way(writer, &topic, now)?;
-                for chunk in records.chunks(CHUNK_RECORDS) {
-                    let folded = fold::fold(writer, zstds, &way, place, chunk, &state, now)?;
-                    self.totals.folded.add(folded);
-                    if writer.is_commit_due() {
-                        writer.commit()?;
-                    }
-                }
-                if let Some(last) = records.last() {
-                    let next = last.offset + 1;
-                    reached.insert(place, Reached { topic: topic.name.clone(), partition, next });
-                }
-            }
             Arrival::Gap { topic, partition, first, last, why } => {
                 let place = self.place(writer, &topic, partition)?;
                 let reason = GapReason::from_code(why.code()).unwrap_or(GapReason::Unattributed);
                 self.gap(writer, GapRange { partition: place, first, last, reason })?;
-                reached.insert(place, Reached { topic: topic.name.clone(), partition, next: last + 1 });
+                let reached = Reached { topic: topic.name.clone(), partition, next: last + 1 };
+                self.pipe.reached.insert(place, reached);
             }
             Arrival::Grown { topic } => drop(self.declare(writer, &topic)?),
             Arrival::Revoked { topic, partition, is_lost } => {
                 tracing::info!(topic = topic.name, partition, is_lost, "revoked");
+                let place = self.place(writer, &topic, partition)?;
+                // Handed over in order, our commit reaches the broker before the next owner begins.
+                if let Some((reached, first)) = self.pipe.unconfirmed.remove(&place).filter(|_| is_lost) {
+                    contested(writer, place, first, reached.next)?;
+                }
+            }
+            // The pipe has taken them apart.
+            Arrival::Records { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Asks the broker, before a seal, whether the partitions are still ours. What was folded since it last said so,
+    /// and is not, is declared (kind 17): another member may have it too.
+    ///
+    /// Where no broker answers in time the seal goes on, and the question stays open for the next one: an outage must
+    /// not stop sealing, and the declaration may stand in a later segment.
+    ///
+    /// # Errors
+    /// The source's own end; those of the writer.
+    pub(super) fn confirm(&mut self, writer: &mut Writer) -> Result<(), SidecarError> {
+        if self.pipe.unconfirmed.is_empty() {
+            return Ok(());
+        }
+        let reached: Vec<Reached> = self.pipe.unconfirmed.values().map(|(reached, _)| reached.clone()).collect();
+        // A source that has just said that its broker is away would only use up the time.
+        let wait = if self.source.trouble().is_some() { Duration::ZERO } else { CONFIRM_WAIT };
+        match self.source.committed_before_seal(&reached, wait)? {
+            Standing::Held => self.pipe.unconfirmed.clear(),
+            Standing::Unknown => tracing::warn!(source = self.source.name(), "sealing without the broker's word"),
+            Standing::Contested => {
+                for (place, (reached, first)) in std::mem::take(&mut self.pipe.unconfirmed) {
+                    contested(writer, place, first, reached.next)?;
+                }
             }
         }
         Ok(())
@@ -207,7 +308,7 @@ impl Intake {
     fn gap(&mut self, writer: &mut Writer, range: GapRange) -> Result<(), SidecarError> {
         tracing::warn!(partition = %range.partition, range.first, range.last, reason = range.reason.as_str(), "gap");
         writer.push(Body::Gap(vec![range]), None, Vec::new())?;
-        self.totals.gaps += 1;
+        self.gaps += 1;
         let row = writer.position(range.partition).unwrap_or_default();
         writer.set_position(range.partition, PositionRow { next_offset: range.last + 1, ..row });
         Ok(())
@@ -217,12 +318,12 @@ impl Intake {
     fn declare(&self, writer: &mut Writer, topic: &Topic) -> Result<u64, SidecarError> {
         let name = self.rule(topic).map_or(topic.name.as_str(), |rule| rule.name(&topic.name)).to_owned();
         match writer.topics().standing(topic, &name) {
-            Standing::Known(topic_no) => Ok(topic_no),
-            Standing::Declare(declared) => {
+            TopicStanding::Known(topic_no) => Ok(topic_no),
+            TopicStanding::Declare(declared) => {
                 tracing::info!(topic = name, topic_no = declared.topic_no, why = declared.why.as_str(), "declared");
                 writer.declare(declared)
             }
-            Standing::OtherCluster { expected, found } => {
+            TopicStanding::OtherCluster { expected, found } => {
                 Err(SidecarError::OtherCluster { topic: name, expected, found })
             }
         }
@@ -236,21 +337,18 @@ impl Intake {
         Ok(Partition { topic_no: self.declare(writer, topic)?, partition: u64::from(partition) })
     }
 
-    fn way(&self, writer: &mut Writer, topic: &Topic, now: Timestamp) -> Result<Way, SidecarError> {
-        // A source delivers only topics a rule is about; a file has one rule for whatever it is called.
-        let class = self.rule(topic).or(self.rules.first()).map_or_else(String::new, |rule| rule.class.clone());
-        Ok(Way {
-            source: self.source.name().to_owned(),
-            format: self.rule(topic).map_or(Format::Auto, |rule| rule.format),
-            class: writer.class(&class, now)?,
-            identity: self.identity,
-            limits: self.limits,
-        })
+    /// The same where the topic is declared as it is: then `place` adds no entry.
+    fn place_known(&self, writer: &Writer, topic: &Topic, partition: u32) -> Option<Partition> {
+        let name = self.rule(topic).map_or(topic.name.as_str(), |rule| rule.name(&topic.name));
+        match writer.topics().standing(topic, name) {
+            TopicStanding::Known(topic_no) => Some(Partition { topic_no, partition: u64::from(partition) }),
+            _ => None,
+        }
     }
 
     /// Whether it is read to its end.
     pub(super) fn is_idle(&self) -> bool {
-        self.source.is_idle()
+        self.source.is_idle() && self.pipe.is_empty()
     }
 
     /// What keeps the source from reading, if anything does: its name and the words.

@@ -81,9 +81,9 @@ impl<T> Answers<T> {
         self.sender.clone()
     }
 
-    /// What has come, without waiting.
-    pub(super) fn take(&self) -> Vec<T> {
-        self.receiver.try_iter().collect()
+    /// The next one that has come, without waiting.
+    pub(super) fn next(&self) -> Option<T> {
+        self.receiver.try_recv().ok()
     }
 
     /// The next one, waiting at most `wait`.

@@ -84,7 +84,8 @@ impl Pinning {
         now: Timestamp,
     ) -> Result<u64, SidecarError> {
         let mut pinned = 0;
-        for Answer { target, segment, result } in self.answers.take() {
+        // One by one: those behind one whose commit fails are taken by the next step.
+        while let Some(Answer { target, segment, result }) = self.answers.next() {
             let spread = u64::from_be_bytes(writer.random()?);
             let Some((lane, _)) = self.targets.get_mut(target) else { continue };
             match result {

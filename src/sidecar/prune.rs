@@ -23,19 +23,38 @@ pub struct Pruned {
     pub dry_run: bool,
 }
 
+/// How often the loop looks whether there is something to drop.
+const EVERY_MICROS: u64 = 60_000_000;
+
 impl Sidecar {
+    /// Whether it is time to look what the journal may drop.
+    pub(super) fn is_prune_due(&self, now: Timestamp) -> bool {
+        self.pruned_at.is_none_or(|at| now < at || now.since(at) >= EVERY_MICROS)
+    }
+
+    /// Drops what `[local] keep_journal` says, without a command.
+    pub(super) fn prune_old(&mut self, now: Timestamp) -> Result<(), SidecarError> {
+        self.pruned_at = Some(now);
+        let pruned = self.prune(now, false)?;
+        if pruned.dropped > 0 {
+            tracing::info!(dropped = pruned.dropped, bytes = pruned.journal_bytes, "pruned the journal");
+        }
+        Ok(())
+    }
+
     /// Drops what may be dropped.
     ///
     /// # Errors
     /// Those of journal and keyring.
     pub fn prune(&mut self, now: Timestamp, dry_run: bool) -> Result<Pruned, SidecarError> {
         let kept = self.writer.journal.state().kept_from;
-        let below = self.prunable(now)?;
+        let (segments, below) = self.prunable(now)?;
         let dropped = below.0.saturating_sub(kept.0);
         if dropped > 0 && !dry_run {
             let size = self.writer.journal.state().size();
             self.writer.keyring.fold(size)?;
             self.writer.journal.prune(below)?;
+            self.pruned_segments = segments;
             if self.writer.journal.is_compaction_due()? {
                 self.writer.journal.compact()?;
             }
@@ -44,10 +63,10 @@ impl Sidecar {
         Ok(Pruned { kept_from, dropped, journal_bytes: self.writer.journal.disk_bytes()?, dry_run })
     }
 
-    /// Up to where every segment is done everywhere and older than `keep_journal`.
-    fn prunable(&self, now: Timestamp) -> Result<Size, SidecarError> {
+    /// Up to where every segment is done everywhere and older than `keep_journal`: segments and entries.
+    fn prunable(&self, now: Timestamp) -> Result<(u64, Size), SidecarError> {
         let state = self.writer.journal.state();
-        let (Some(keep), sealed) = (self.settings.keep_journal, state.sealed.segments) else { return Ok(Size(0)) };
+        let (Some(keep), sealed) = (self.settings.keep_journal, state.sealed.segments) else { return Ok((0, Size(0))) };
         let done = self.outbox.first_open(|_| true).unwrap_or(sealed);
         // The journal knows no age of a segment, but the archive file was written when it was sealed.
         let is_old = |segment: &u64| {
@@ -58,10 +77,7 @@ impl Sidecar {
             });
             age.is_some_and(|age| age >= keep)
         };
-        let mut size = Size(0);
-        for segment in (0..done).take_while(is_old) {
-            size = self.writer.journal.seal(segment)?.map_or(size, |row| row.end());
-        }
-        Ok(size)
+        let Some(last) = (self.pruned_segments..done).take_while(is_old).last() else { return Ok((0, Size(0))) };
+        Ok((last + 1, self.writer.journal.seal(last)?.map_or(Size(0), |row| row.end())))
     }
 }

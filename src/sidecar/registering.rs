@@ -158,9 +158,9 @@ impl Registering {
         outbox: &mut Outbox,
         now: Timestamp,
     ) -> Result<u64, SidecarError> {
-        let answers: Vec<Answer> = self.early.drain(..).chain(self.answers.take()).collect();
         let mut count = 0;
-        for Answer { registry, result } in answers {
+        // One by one: those behind one whose commit fails are taken by the next step.
+        while let Some(Answer { registry, result }) = self.early.pop_front().or_else(|| self.answers.next()) {
             let spread = u64::from_be_bytes(writer.random()?);
             let Some(registry) = self.registries.get_mut(registry) else { continue };
             match result {

@@ -8,6 +8,7 @@ use std::io::{self, BufReader, BufWriter, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::Sidecar;
 use super::error::SidecarError;
 use super::outbox::Task;
 use super::writer::Writer;
@@ -20,6 +21,62 @@ use crate::core::segment::skip_of;
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 use crate::journal::{self, SealRow};
+
+impl Sidecar {
+    /// Whether a segment is to be sealed. Our own entries never start the clock.
+    pub(super) fn is_seal_due(&self, now: Timestamp) -> bool {
+        let (waiting, settings) = (self.writer.waiting(), &self.settings);
+        let age = waiting.oldest.map_or(0, |oldest| now.since(oldest));
+        let size = self.writer.size().0 - self.writer.journal.state().sealed.tree.size().0;
+        waiting.entries > 0
+            && (size >= settings.entries_max
+                || waiting.frame_bytes >= settings.bytes_max
+                || (age >= settings.age_max && waiting.entries >= settings.entries_min)
+                || age >= settings.age_limit)
+    }
+
+    /// Seals one segment of what waits, whatever its age; false where nothing does.
+    ///
+    /// # Errors
+    /// As `step`.
+    pub fn seal_now(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
+        let sealed = self.seal(now);
+        if let Err(error) = &sealed
+            && error.is_halt()
+        {
+            self.halt(error, now);
+        }
+        sealed
+    }
+
+    pub(super) fn seal(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
+        self.catch_up()?;
+        if self.writer.waiting().entries == 0 && self.writer.size() <= self.writer.journal.state().sealed.tree.size() {
+            return Ok(false);
+        }
+        for intake in &mut self.intakes {
+            intake.confirm(&mut self.writer)?;
+        }
+        let at = self.writer.record_time(now)?;
+        // Once a segment: a seal that a full disk stops is tried again and again.
+        if self.observed_for != Some(self.writer.journal.state().sealed.segments) {
+            let ends: Vec<_> = self.intakes.iter().flat_map(|intake| intake.ends(&self.writer)).collect();
+            for ends in ends.chunks(400) {
+                self.writer.push(Body::Observed { at, ends: ends.to_vec() }, None, Vec::new())?;
+            }
+            self.observed_for = Some(self.writer.journal.state().sealed.segments);
+        }
+        self.writer.commit()?;
+        let tasks: Vec<Task> = self.pinning.tasks(at).chain(self.registering.tasks(at)).collect();
+        let cut = Cut { entries_max: self.settings.entries_max, bytes_max: self.settings.bytes_max };
+        let sealed = cut_segment(&mut self.writer, &self.settings.archive, cut, &tasks, at)?;
+        if let Some(row) = &sealed {
+            self.outbox.sealed(row.segment, &tasks);
+            tracing::info!(segment = row.segment, entries = row.count, seal = %row.seal, "sealed");
+        }
+        Ok(sealed.is_some())
+    }
+}
 
 /// The files of a segment, as the archive folder names them.
 #[derive(Clone, Debug)]
@@ -54,7 +111,7 @@ pub(super) struct Cut {
 ///
 /// # Errors
 /// `Unsound` and the journal's own where our state is in doubt; `File` where the disk fails: it may be tried again.
-pub(super) fn seal(
+fn cut_segment(
     writer: &mut Writer,
     dir: &Path,
     cut: Cut,

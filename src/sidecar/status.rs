@@ -170,7 +170,7 @@ impl Sidecar {
 
     fn positions_status(&self) -> Vec<PositionStatus> {
         let known = self.writer.known();
-        let known = super::writer::lock(&known);
+        let known = super::known::lock(&known);
         let lags: BTreeMap<_, _> = self.intakes.iter().flat_map(|intake| intake.lags(&self.writer)).collect();
         let row = |(partition, row): (&crate::core::position::Partition, &crate::journal::PositionRow)| {
             let topic = known.topics.get(partition.topic_no)?;

@@ -37,7 +37,7 @@ pub struct Topics(Vec<TopicRow>);
 
 /// What a source's topic is to this log.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Standing {
+pub(super) enum TopicStanding {
     /// Declared under this number.
     Known(u64),
     /// To be declared first.
@@ -86,9 +86,9 @@ impl Topics {
     }
 
     /// What `topic`, called `name` in the log, is to it.
-    pub(super) fn standing(&self, topic: &ingest::Topic, name: &str) -> Standing {
+    pub(super) fn standing(&self, topic: &ingest::Topic, name: &str) -> TopicStanding {
         let declare = |why, replaces, topic_no| {
-            Standing::Declare(Topic {
+            TopicStanding::Declare(Topic {
                 why,
                 name: name.to_owned(),
                 shared: topic.shared,
@@ -104,13 +104,13 @@ impl Topics {
         match self.current(topic, name) {
             None => declare(TopicWhy::New, None, next_no),
             Some((_, row)) if row.cluster != topic.cluster => {
-                Standing::OtherCluster { expected: row.cluster.clone(), found: topic.cluster.clone() }
+                TopicStanding::OtherCluster { expected: row.cluster.clone(), found: topic.cluster.clone() }
             }
             Some((no, row)) if row.topic_id != topic.topic_id => declare(TopicWhy::Recreated, Some(no), next_no),
             Some((no, row)) if row.partitions < u64::from(topic.partitions) => {
                 declare(TopicWhy::MorePartitions, Some(no), no)
             }
-            Some((no, _)) => Standing::Known(no),
+            Some((no, _)) => TopicStanding::Known(no),
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
 
     fn declared(topics: &mut Topics, topic: &ingest::Topic) -> (TopicWhy, u64) {
         match topics.standing(topic, "consent") {
-            Standing::Declare(topic) => {
+            TopicStanding::Declare(topic) => {
                 topics.declare(&topic);
                 (topic.why, topic.topic_no)
             }
@@ -180,19 +180,19 @@ mod tests {
     fn a_topic_is_declared_once_grows_and_is_made_again_under_a_new_number() {
         let mut topics = Topics::default();
         assert_eq!(declared(&mut topics, &topic("c", "t1", 3)), (TopicWhy::New, 0));
-        assert_eq!(topics.standing(&topic("c", "t1", 3), "consent"), Standing::Known(0));
+        assert_eq!(topics.standing(&topic("c", "t1", 3), "consent"), TopicStanding::Known(0));
         assert_eq!(declared(&mut topics, &topic("c", "t1", 6)), (TopicWhy::MorePartitions, 0));
         assert_eq!(declared(&mut topics, &topic("c", "t2", 6)), (TopicWhy::Recreated, 1));
-        assert_eq!(topics.standing(&topic("c", "t2", 6), "consent"), Standing::Known(1));
+        assert_eq!(topics.standing(&topic("c", "t2", 6), "consent"), TopicStanding::Known(1));
         assert_eq!(topics.number_of(&topic("c", "t1", 6), "consent"), None);
         // The broker shows fewer partitions for a moment after a restart: nothing is declared.
-        assert_eq!(topics.standing(&topic("c", "t2", 2), "consent"), Standing::Known(1));
+        assert_eq!(topics.standing(&topic("c", "t2", 2), "consent"), TopicStanding::Known(1));
     }
 
     #[test]
     fn another_cluster_is_for_a_person_to_decide() {
         let mut topics = Topics::default();
         declared(&mut topics, &topic("c", "t1", 3));
-        assert!(matches!(topics.standing(&topic("d", "t1", 3), "consent"), Standing::OtherCluster { .. }));
+        assert!(matches!(topics.standing(&topic("d", "t1", 3), "consent"), TopicStanding::OtherCluster { .. }));
     }
 }

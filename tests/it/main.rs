@@ -18,6 +18,7 @@ mod bodies;
 mod dependencies;
 mod dictionary;
 mod faults;
+mod idle;
 mod journal;
 mod line;
 mod log_parts;

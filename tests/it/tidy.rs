@@ -114,7 +114,7 @@ fn faults(sources: &[Source]) -> Vec<String> {
 }
 
 /// The loop stays readable in one sitting.
-const SIDECAR_LINES_MAX: usize = 550;
+const SIDECAR_LINES_MAX: usize = 300;
 
 /// Crates that are contained, and the files they may be named in.
 const HOMES: &[(&str, &[&str])] = &[

@@ -1,0 +1,244 @@
+//! How fast records become durable entries: decode, people, parts, leaf, tree, live head, commit.
+//!
+//! The real loop over the real journal and keyring, fed from memory, against the very same loop whose commits go to a
+//! plain file with one fdatasync each: what is lost to the journal. Nothing is sealed or pinned meanwhile.
+//! `PINFOLD_BENCH_EVENTS` (400,000) sets the size of each phase. Each figure is one run; read the ratios, with the machine named beside them.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a bench may fail loudly and prints what it measured"
+)]
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pinfold::core::decode::{Format, Limits};
+use pinfold::core::identity::{Form, Rules};
+use pinfold::core::note::Skey;
+use pinfold::core::origin::Origin;
+use pinfold::core::record::Record;
+use pinfold::core::synthetic::Generator;
+use pinfold::core::time::Timestamp;
+use pinfold::ingest::{
+    Arrival, Arrived, Budget, End, Reached, Source, SourceError, SourceKind, Standing, Topic, Trouble,
+};
+use pinfold::journal::{Commit, Journal, Places};
+use pinfold::keyring::{Kek, Keyring};
+use pinfold::proto::v1::envelope::Body;
+use pinfold::proto::v1::{Envelope, Identifier, Subject};
+use pinfold::sidecar::{Opening, Settings, Sidecar, TopicRule, Which, Writer};
+use prost::Message;
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+const EVENT_BYTES: usize = 500;
+
+/// Records in memory, as a source.
+struct Memory {
+    topic: Arc<Topic>,
+    records: VecDeque<Arrived>,
+    is_assigned: bool,
+}
+
+impl Source for Memory {
+    fn name(&self) -> &str {
+        "memory"
+    }
+
+    fn poll(&mut self, budget: Budget) -> Result<Vec<Arrival>, SourceError> {
+        let topic = Arc::clone(&self.topic);
+        if !self.is_assigned {
+            self.is_assigned = true;
+            return Ok(vec![Arrival::Assigned { topic, partition: 0, held: None }]);
+        }
+        let take = budget.records_max.min(budget.bytes_max / EVENT_BYTES).min(self.records.len());
+        let records: Vec<Arrived> = self.records.drain(..take).collect();
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Arrival::Records { topic, partition: 0, records, state: Vec::new() }])
+    }
+
+    fn committed(&mut self, _: &[Reached]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn committed_before_seal(&mut self, _: &[Reached], _: Duration) -> Result<Standing, SourceError> {
+        Ok(Standing::Held)
+    }
+
+    fn pause(&mut self) {}
+
+    fn resume(&mut self) {}
+
+    fn is_idle(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    fn ends(&self) -> Vec<End> {
+        Vec::new()
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        None
+    }
+}
+
+/// Consent events of about 500 bytes, each about one person; `new_in_ten` of ten are about somebody new.
+struct Stream {
+    generator: Generator,
+    known: u64,
+    next: u64,
+}
+
+impl Stream {
+    fn new() -> Stream {
+        Stream { generator: Generator::new(7, 1, START), known: 0, next: 0 }
+    }
+
+    fn records(&mut self, count: u64, new_in_ten: u64) -> VecDeque<Arrived> {
+        (0..count).map(|offset| Arrived { offset, record: self.record(new_in_ten), cut: None }).collect()
+    }
+
+    fn record(&mut self, new_in_ten: u64) -> Record {
+        let n = self.next;
+        self.next += 1;
+        let is_new = self.known == 0 || n % 10 < new_in_ten;
+        self.known += u64::from(is_new);
+        let person = if is_new { self.known - 1 } else { n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % self.known };
+        let identifier = |kind: &str, value| Identifier { r#type: kind.to_owned(), value };
+        let subject = Subject {
+            identifiers: vec![
+                identifier("external", format!("customer-{person:09}")),
+                identifier("email", format!("person.{person}@example.com")),
+            ],
+        };
+        let mut envelope = self.consent();
+        if let Some(Body::Consent(consent)) = &mut envelope.body {
+            consent.subject = Some(subject);
+        }
+        Record {
+            key: Some(format!("customer-{person:09}").into_bytes()),
+            value: Some(envelope.encode_to_vec()),
+            headers: Vec::new(),
+            timestamp_ms: 1_767_225_600_000,
+            timestamp_type: 0,
+        }
+    }
+
+    fn consent(&mut self) -> Envelope {
+        loop {
+            let envelope = self.generator.envelope();
+            if matches!(envelope.body, Some(Body::Consent(_))) {
+                return envelope;
+            }
+        }
+    }
+}
+
+fn settings(dir: &Path, threads: usize) -> Settings {
+    Settings {
+        entries_max: u64::MAX,
+        bytes_max: u64::MAX,
+        age_max: u64::MAX,
+        entries_min: u64::MAX,
+        age_limit: u64::MAX,
+        disk_free_min: 0,
+        backlog_max: u64::MAX,
+        copies_min: 1,
+        tenant: String::new(),
+        keep_journal: None,
+        archive: dir.join("data/archive"),
+        identity: Rules { email: Form::Lower, phone: Form::E164, other: Form::Verbatim },
+        limits: Limits { record_bytes_max: 1 << 20, subjects_max: 199 },
+        threads,
+    }
+}
+
+fn sidecar(dir: &Path, threads: usize, runtime: &tokio::runtime::Handle) -> Sidecar {
+    let origin = Origin::new("example.com/bench").expect("a sound origin");
+    let key = Skey::from_seed(origin.as_str(), &[1; 32]).expect("a sound name");
+    let recovery = Skey::from_seed("example.com/bench/recovery", &[2; 32]).expect("a sound name");
+    let kek = Kek::generate().expect("random bytes");
+    let keyring = Keyring::create(&dir.join("keyring"), &kek, origin.oid()).expect("an empty directory");
+    let places = Places { data: dir.join("data"), heads: dir.join("heads") };
+    let journal = Journal::create(&places, &origin).expect("an empty directory");
+    let opening = Opening { origin, key, journal, keyring };
+    let recovery = recovery.vkey().to_string();
+    let writer = Writer::create(opening, &recovery, &["consent_proof".to_owned()], START).expect("a new log");
+    Sidecar::new(writer, Vec::new(), Vec::new(), settings(dir, threads), runtime).expect("an open log")
+}
+
+/// Events a second of folding `records`.
+fn fold(sidecar: &mut Sidecar, topic: &str, records: VecDeque<Arrived>) -> f64 {
+    let count = records.len() as f64;
+    let topic = Topic {
+        name: topic.to_owned(),
+        origin: SourceKind::Kafka,
+        cluster: "bench".to_owned(),
+        topic_id: topic.to_owned(),
+        partitions: 1,
+        shared: false,
+    };
+    let source = Memory { topic: Arc::new(topic), records, is_assigned: false };
+    let rule =
+        TopicRule { which: Which::All, alias: String::new(), format: Format::Auto, class: "consent_proof".to_owned() };
+    let begun = Instant::now();
+    let totals = sidecar.ingest(Box::new(source), Arc::from([rule]), || START, u64::MAX).expect("nothing fails");
+    let totals = totals.expect("nothing is in the way");
+    let seconds = begun.elapsed().as_secs_f64();
+    assert_eq!(totals.folded.accepted as f64, count);
+    count / seconds
+}
+
+/// The same pipeline with a plain file: everything a commit holds is written, and synced once.
+fn into_plain_file(sidecar: &mut Sidecar, path: &Path) {
+    let file = std::fs::File::create_new(path).expect("a new file");
+    let append = move |commit: &Commit| {
+        let mut bytes = Vec::new();
+        for entry in &commit.entries {
+            bytes.extend_from_slice(&entry.leaf);
+            entry.frames.iter().for_each(|frame| bytes.extend_from_slice(frame));
+        }
+        (&file).write_all(&bytes).and_then(|()| file.sync_data()).expect("room for the file");
+        Ok(())
+    };
+    sidecar.writer().commit_to(append).expect("a thread");
+}
+
+fn main() {
+    let events = std::env::var("PINFOLD_BENCH_EVENTS").ok().and_then(|n| n.parse().ok()).unwrap_or(400_000);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let mut rates = Vec::new();
+    for (what, is_plain) in [("journal", false), ("plain file", true)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut stream = Stream::new();
+        let mut sidecar = sidecar(dir.path(), cores, runtime.handle());
+        if is_plain {
+            into_plain_file(&mut sidecar, &dir.path().join("plain"));
+        }
+        for (phase, new_in_ten) in [("one in ten new", 1), ("all known", 0)] {
+            let records = stream.records(events, new_in_ten);
+            let bytes: usize = records.iter().map(|arrived| arrived.record.len()).sum();
+            let rate = fold(&mut sidecar, phase, records);
+            println!("{what}, {phase}: {rate:.0} events/s of {} bytes, {cores} workers", bytes as u64 / events);
+            rates.push(rate);
+        }
+    }
+    if let [new, known, plain_new, plain_known] = rates[..] {
+        println!(
+            "journal against plain file: {:.2} with new people, {:.2} all known",
+            new / plain_new,
+            known / plain_known
+        );
+    }
+}

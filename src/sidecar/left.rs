@@ -1,0 +1,45 @@
+//! What is left to do: for `--until-idle`, and for commands that push one stage.
+
+use super::Sidecar;
+use super::intake::Intake;
+use super::outbox::Task;
+
+impl Sidecar {
+    /// Whether everything is read, sealed, pinned and registered, as far as it is required. What is left are our own
+    /// entries, which never cause a segment.
+    pub fn is_idle(&self) -> bool {
+        self.is_read() && self.writer.waiting().entries == 0 && !self.is_busy() && self.open_tasks() == 0
+    }
+
+    /// Whether every source is read to its end.
+    pub fn is_read(&self) -> bool {
+        self.intakes.iter().all(Intake::is_idle)
+    }
+
+    /// Whether entries wait for a seal.
+    pub fn has_waiting(&self) -> bool {
+        self.writer.waiting().entries > 0
+    }
+
+    fn is_busy(&self) -> bool {
+        self.pinning.is_busy() || self.registering.is_busy()
+    }
+
+    /// Tasks left of required targets and registries.
+    pub fn open_tasks(&self) -> usize {
+        let lanes = || self.pinning.lanes().chain(self.registering.lanes());
+        let is_required = |task: &Task| lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
+        self.outbox.tasks(is_required).count()
+    }
+
+    /// Tasks left of required pin targets, and with `with_registries` of registries.
+    pub fn open_of_stage(&self, with_registries: bool) -> usize {
+        let is_pin = |task: &Task| self.pinning.lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
+        let is_row = |task: &Task| self.registering.lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
+        let is_wanted = |task: &Task| match task {
+            Task::Pin { .. } => is_pin(task),
+            _ => with_registries && is_row(task),
+        };
+        self.outbox.tasks(is_wanted).count()
+    }
+}

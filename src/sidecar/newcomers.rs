@@ -1,0 +1,39 @@
+//! Targets and registries that came to the configuration, or left it, since the last start.
+
+use super::Sidecar;
+use super::error::SidecarError;
+use super::outbox::Task;
+
+impl Sidecar {
+    /// Gives targets and registries that came to the configuration later the segments they lack, and drops the tasks
+    /// of those that left it.
+    pub(super) fn meet_newcomers(&mut self) -> Result<(), SidecarError> {
+        let segments = self.writer.journal.state().sealed.segments;
+        let at = self.writer.journal.state().recorded_at;
+        let wanted: Vec<Task> = self.pinning.tasks(at).chain(self.registering.tasks(at)).collect();
+        let names: Vec<String> =
+            self.pinning.lanes().chain(self.registering.lanes()).map(|lane| lane.name.clone()).collect();
+        let left = self.outbox.tasks(|task| !names.iter().any(|name| task.is_for(name)));
+        let left: Vec<(u64, String)> = left.map(|(segment, task)| (segment, task.name())).collect();
+        for (segment, name) in left {
+            self.outbox.end(&mut self.writer, segment, &name);
+            self.commit_if_due()?;
+        }
+        for task in wanted {
+            let row = format!("since/{}", task.name());
+            if self.writer.journal.row(&row)?.is_some() {
+                continue;
+            }
+            for segment in 0..segments {
+                self.outbox.put(&mut self.writer, segment, task.clone());
+                self.commit_if_due()?;
+            }
+            self.writer.put_row(&row, Some(segments.to_be_bytes().to_vec()));
+        }
+        self.writer.commit()
+    }
+
+    fn commit_if_due(&mut self) -> Result<(), SidecarError> {
+        if self.writer.is_commit_due() { self.writer.commit() } else { Ok(()) }
+    }
+}

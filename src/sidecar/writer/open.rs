@@ -1,0 +1,179 @@
+//! Beginning a log, and going on with one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::super::known::{Known, SharedKnown};
+use super::super::reader::first_part;
+use super::super::topics::{self, TopicRow};
+use super::*;
+use crate::keyring::{Mark, SubjectRef};
+
+/// What a log is opened with.
+pub struct Opening {
+    /// Its name.
+    pub origin: Origin,
+    /// Its key.
+    pub key: Skey,
+    /// Its journal.
+    pub journal: Journal,
+    /// Its keyring, not yet asked for anything.
+    pub keyring: Keyring,
+}
+
+impl Writer {
+    /// Begins a log in an empty journal: log-opened and the first epoch, durable on return.
+    ///
+    /// # Errors
+    /// Those of journal and keyring.
+    pub fn create(
+        opening: Opening,
+        recovery: &str,
+        classes: &[String],
+        now: Timestamp,
+    ) -> Result<Writer, SidecarError> {
+        let Opening { origin, key, journal, mut keyring } = opening;
+        let mut names = vec!["operator".to_owned(), "quarantine".to_owned()];
+        names.extend(classes.iter().filter(|class| !names.contains(class)).cloned().collect::<Vec<_>>());
+        keyring.open_epoch(0, &names)?;
+        let epoch = Epoch::load(&mut keyring, origin.oid(), 0, names.clone(), now)?;
+        let opened = crate::core::leaf::Opened {
+            vkey: key.vkey().to_string(),
+            origin: origin.clone(),
+            recovery: recovery.to_owned(),
+            continues: None,
+        };
+        let mut writer = Writer::new(origin, key, journal, keyring, epoch, now, vec![Seq(1)])?;
+        writer.software = None;
+        writer.push(Body::LogOpened(Box::new(opened)), None, Vec::new())?;
+        writer.push(Body::EpochOpened { epoch: 0, classes: names }, None, Vec::new())?;
+        writer.note_epoch(0, Seq(1), now);
+        writer.commit()?;
+        writer.software = Some(software());
+        Ok(writer)
+    }
+
+    fn new(
+        origin: Origin,
+        key: Skey,
+        journal: Journal,
+        keyring: Keyring,
+        epoch: Epoch,
+        now: Timestamp,
+        epochs: Vec<Seq>,
+    ) -> Result<Writer, SidecarError> {
+        let journal = Arc::new(journal);
+        let shared = Arc::clone(&journal);
+        let committer = Committer::start(move |commit| shared.append(commit).map(drop))?;
+        Ok(Writer {
+            reader: Reader::new(origin.oid(), epochs)?,
+            committer,
+            under_way: BTreeMap::new(),
+            clock_step: None,
+            oid: origin.oid(),
+            origin,
+            key,
+            journal,
+            keyring,
+            rules: LogRules::new(),
+            sealed_rules: LogRules::new(),
+            tree: Tree::new(),
+            prev: Hash::ZERO,
+            topics: Topics::default(),
+            epoch,
+            known: SharedKnown::default(),
+            waiting: Waiting::default(),
+            counts: Counts::default(),
+            unsent: None,
+            late_seal: false,
+            pending: Pending::default(),
+            recorded_at: now,
+            software: Some(software()),
+            random: Random::new(),
+        })
+    }
+
+    /// Goes on with a log: takes the state its last commit left, and counts what the keyring had not yet counted.
+    ///
+    /// # Errors
+    /// A halt where journal, keyring and key do not belong together.
+    pub fn open(opening: Opening) -> Result<Writer, SidecarError> {
+        let Opening { origin, key, journal, mut keyring } = opening;
+        let state = journal.state();
+        let rules = own("the saved rules of the log", LogRules::from_bytes(&journal.rules()?))?;
+        let vkey = rules.key().map(ToString::to_string).unwrap_or_default();
+        if vkey != key.vkey().to_string() {
+            return Err(SidecarError::OtherKey { expected: vkey, found: key.vkey().to_string() });
+        }
+        if let Some(mark) = journal.row(ROW_KEYRING)? {
+            keyring.require(Mark(be64(&mark)))?;
+        }
+        let (number, classes) = rules.epoch().map(|(number, classes)| (number, classes.to_vec())).unwrap_or_default();
+        let opened_at = journal.row(ROW_EPOCH)?.map_or(state.recorded_at, |bytes| Timestamp(be64(&bytes)));
+        let epoch = Epoch::load(&mut keyring, origin.oid(), number, classes, opened_at)?;
+        let topic = |(_, value): (String, Vec<u8>)| serde_json::from_slice::<TopicRow>(&value).ok();
+        let topics = journal.rows(topics::ROW_PREFIX)?.into_iter().filter_map(topic).collect();
+        let positions = journal.positions()?.into_iter().collect();
+        let epochs = journal.rows(ROW_EPOCHS)?.into_iter().map(|(_, seq)| Seq(be64(&seq))).collect();
+        let mut writer = Writer::new(origin, key, journal, keyring, epoch, state.recorded_at, epochs)?;
+        writer.rules = rules;
+        let sealed =
+            writer.journal.rows(ROW_SEALED_RULES)?.into_iter().flat_map(|(_, value)| value).collect::<Vec<u8>>();
+        if !sealed.is_empty() {
+            writer.sealed_rules = own("the saved rules of the last segment", LogRules::from_bytes(&sealed))?;
+        }
+        writer.tree = state.tree.clone();
+        writer.prev = state.prev;
+        writer.topics = Topics::new(topics);
+        writer.known = Arc::new(Mutex::new(Known { topics: writer.topics.clone(), positions }));
+        if let Some(counts) = writer.journal.row(ROW_COUNTS)? {
+            writer.counts = serde_json::from_slice(&counts).unwrap_or_default();
+        }
+        writer.clock_step = writer.journal.row(ROW_CLOCK)?.map(|bytes| Timestamp(be64(&bytes)));
+        writer.recount()?;
+        Ok(writer)
+    }
+
+    /// Brings the keyring's counts of records, and what waits for the next seal, up to the journal's end.
+    fn recount(&mut self) -> Result<(), SidecarError> {
+        let size = self.journal.state().size();
+        if self.keyring.counted_to() > size {
+            self.keyring.recount();
+        }
+        let counted = self.keyring.counted_to();
+        for entry in self.journal.entries(counted.next_seq(), size)? {
+            let entry = entry?;
+            let view = own("a stored leaf", LeafView::decode(&entry.leaf))?;
+            let Some((part, frame)) = first_part(&view, &entry.frames).filter(|_| view.src.is_some()) else { continue };
+            let operator = self.reader.operator(&mut self.keyring, entry.seq, part, frame)?;
+            for key in operator.iter().flat_map(|part| &part.keys).filter(|key| key.class != QUARANTINE) {
+                if let Ok(subject) = <[u8; 16]>::try_from(key.subject_ref.as_slice()) {
+                    self.keyring.count(SubjectRef(subject), entry.seq)?;
+                }
+            }
+        }
+        self.await_seal()
+    }
+
+    /// Counts anew what waits for the next seal: at open, and after a seal that left entries behind.
+    pub(in crate::sidecar) fn await_seal(&mut self) -> Result<(), SidecarError> {
+        let state = self.journal.state();
+        self.waiting = Waiting::default();
+        for entry in self.journal.entries(state.sealed.tree.size().next_seq(), state.size())? {
+            let entry = entry?;
+            let view = own("a stored leaf", LeafView::decode(&entry.leaf))?;
+            let mut at = None;
+            if let Some((part, frame)) = first_part(&view, &entry.frames).filter(|_| self.waiting.oldest.is_none()) {
+                let operator = self.reader.operator(&mut self.keyring, entry.seq, part, frame)?;
+                at = operator.map(|part| Timestamp(part.recorded_at));
+            }
+            self.wait(view.kind, &entry.frames, at);
+        }
+        Ok(())
+    }
+}
+
+/// Name and version, as kind 22 has them.
+fn software() -> String {
+    format!("pinfold {}", env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,149 @@
+//! The sealing rules on a clock of our own: what makes a segment, and what never does.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pinfold::archive::{Contents, Folder};
+use pinfold::core::decode::{Format, Limits};
+use pinfold::core::identity::{Form, Rules};
+use pinfold::core::note::Skey;
+use pinfold::core::origin::Origin;
+use pinfold::core::synthetic::{Encoding, Generator};
+use pinfold::core::time::Timestamp;
+use pinfold::ingest::replay::Replay;
+use pinfold::journal::{Journal, Places};
+use pinfold::keyring::{Kek, Keyring};
+use pinfold::registry::sqlite::Sqlite;
+use pinfold::sidecar::{Opening, Settings, Sidecar, TopicRule, Which, Writer};
+
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+const AGE_MAX: u64 = 600_000_000;
+const AGE_LIMIT: u64 = 144 * AGE_MAX;
+const ENTRIES_MIN: u64 = 20;
+
+/// A log with a folder and a registry, driven by hand.
+struct Driven {
+    dir: tempfile::TempDir,
+    sidecar: Sidecar,
+    runtime: tokio::runtime::Runtime,
+    now: Timestamp,
+    files: u64,
+}
+
+impl Driven {
+    fn new() -> Driven {
+        let dir = tempfile::tempdir().unwrap();
+        let origin = Origin::new("example.com/idle").unwrap();
+        let key = Skey::from_seed(origin.as_str(), &[1; 32]).unwrap();
+        let recovery = Skey::from_seed("example.com/idle/recovery", &[2; 32]).unwrap().vkey().to_string();
+        let keyring = Keyring::create(&dir.path().join("keyring"), &Kek::generate().unwrap(), origin.oid()).unwrap();
+        let places = Places { data: dir.path().join("data"), heads: dir.path().join("heads") };
+        let journal = Journal::create(&places, &origin).unwrap();
+        let opening = Opening { origin, key, journal, keyring };
+        let writer = Writer::create(opening, &recovery, &["consent_proof".to_owned()], START).unwrap();
+        let vault = dir.path().join("vault");
+        std::fs::create_dir(&vault).unwrap();
+        let folder = Folder::new("vault", vault, Contents::ProofAndPayload);
+        let sqlite = Sqlite::open("local", &dir.path().join("registry.sqlite")).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let sidecar = Sidecar::new(
+            writer,
+            vec![(true, Arc::new(folder))],
+            vec![(true, Arc::new(sqlite))],
+            settings(dir.path()),
+            runtime.handle(),
+        )
+        .unwrap();
+        Driven { dir, sidecar, runtime, now: START, files: 0 }
+    }
+
+    /// Folds so many events, now.
+    fn events(&mut self, count: u64) {
+        self.files += 1;
+        let mut generator = Generator::new(self.files, 10, self.now);
+        let lines: Vec<Vec<u8>> =
+            (0..count).map(|_| generator.record(Encoding::CloudEventsJson).value.unwrap()).collect();
+        let name = format!("events-{}.ndjson", self.files);
+        let path = self.dir.path().join(&name);
+        std::fs::write(&path, lines.join(&b'\n')).unwrap();
+        let rule = TopicRule {
+            which: Which::All,
+            alias: name.clone(),
+            format: Format::Auto,
+            class: "consent_proof".to_owned(),
+        };
+        let rules: Arc<[TopicRule]> = Arc::from([rule]);
+        let source = Replay::open("file", &name, &path, None, &self.sidecar.positions(&rules)).unwrap();
+        let now = self.now;
+        let totals = self.sidecar.ingest(Box::new(source), rules, || now, u64::MAX).unwrap().unwrap();
+        assert_eq!(totals.folded.accepted, count);
+    }
+
+    /// Lets so much time pass, then does everything that can be done. Gives the number of segments.
+    fn after(&mut self, micros: u64) -> u64 {
+        self.now = self.now.plus(micros);
+        loop {
+            self.sidecar.step(self.now).unwrap();
+            if self.sidecar.open_tasks() == 0 {
+                break;
+            }
+        }
+        self.sidecar.status(self.now, true).sealed.segments
+    }
+
+    fn close(self) {
+        self.sidecar.close().unwrap();
+        drop(self.runtime);
+    }
+}
+
+fn settings(dir: &Path) -> Settings {
+    Settings {
+        entries_max: 1_000,
+        bytes_max: 64 << 20,
+        age_max: AGE_MAX,
+        entries_min: ENTRIES_MIN,
+        age_limit: AGE_LIMIT,
+        disk_free_min: 0,
+        backlog_max: u64::MAX,
+        copies_min: 1,
+        tenant: String::new(),
+        keep_journal: None,
+        archive: dir.join("data/archive"),
+        identity: Rules { email: Form::Lower, phone: Form::E164, other: Form::Verbatim },
+        limits: Limits { record_bytes_max: 1 << 20, subjects_max: 199 },
+        threads: 2,
+    }
+}
+
+#[test]
+fn an_idle_log_makes_no_segment_for_fifty_age_max() {
+    let mut log = Driven::new();
+    log.events(ENTRIES_MIN);
+    let sealed = log.after(AGE_MAX);
+    assert_eq!(sealed, 1);
+    // The kinds 5, 6 and 7 of that segment wait now, and more often than fifty times the clock strikes.
+    let size = log.sidecar.size();
+    for half in 1..=100 {
+        assert_eq!(log.after(AGE_MAX / 2), sealed, "after {half} halves of age_max");
+    }
+    assert_eq!(log.sidecar.size(), size, "an idle log writes nothing");
+    assert!(log.sidecar.is_idle());
+    // Nor does the clock forget: one event is sealed when it is as old as the limit says, with what had waited.
+    log.events(1);
+    assert_eq!(log.after(AGE_LIMIT - 1), sealed);
+    assert_eq!(log.after(1), sealed + 1);
+    log.close();
+}
+
+#[test]
+fn few_events_wait_for_the_limit_and_enough_for_the_age() {
+    let mut log = Driven::new();
+    log.events(ENTRIES_MIN / 2);
+    assert_eq!(log.after(10 * AGE_MAX), 0, "fewer than entries_min wait");
+    log.events(ENTRIES_MIN);
+    assert_eq!(log.after(0), 1, "now there are enough, and the oldest is old");
+    log.events(2_500);
+    assert!(log.after(0) >= 3, "two full segments need no age");
+    log.close();
+}
