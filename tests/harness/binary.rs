@@ -255,12 +255,17 @@ impl Running {
         self.end().signal() == Some(9)
     }
 
-    /// The most memory it held so far, in KiB (VmHWM).
+    /// The most memory it held so far, in KiB.
     pub(crate) fn memory_peak_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+        memory_peak_kib(self.pid())
     }
+}
+
+/// The most memory a process held so far, in KiB (VmHWM); 0 where it is gone.
+pub(crate) fn memory_peak_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 impl Drop for Running {

@@ -230,9 +230,11 @@ fn the_checker_sees_every_file_that_is_not_synced() {
 #[test]
 fn a_power_cut_while_a_log_is_made_leaves_it_or_nothing() {
     let mut made = 0;
+    let tools = tempfile::tempdir().unwrap();
+    let shim = shim::build(tools.path());
     for cut_after in 0.. {
         let dir = tempfile::tempdir().unwrap();
-        let (root, shadow, shim) = (dir.path().join("log"), dir.path().join("shadow"), shim::build(dir.path()));
+        let (root, shadow) = (dir.path().join("log"), dir.path().join("shadow"));
         std::fs::create_dir(&root).unwrap();
         shim::begin(&shadow);
         let binary = || std::process::Command::new(env!("CARGO_BIN_EXE_pinfold"));

@@ -13,6 +13,7 @@
 )]
 
 mod archive;
+mod bench;
 #[allow(dead_code, reason = "the offline tests use the rest")]
 #[path = "../harness/binary.rs"]
 mod binary;

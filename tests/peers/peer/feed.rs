@@ -169,6 +169,9 @@ fn protobuf(id: String, mixed: u64, person: u64) -> Made {
                 purposes: vec![purpose],
                 user_agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)".to_owned(),
                 page_url: format!("https://example.org/preferences/{mixed}"),
+                collection_point_id: "preference-centre".to_owned(),
+                interaction_type: "button save".to_owned(),
+                jurisdiction: "GDPR".to_owned(),
                 ..v1::ConsentEvent::default()
             };
             ("com.maily.consent.v1", v1::envelope::Body::Consent(body))
