@@ -100,15 +100,16 @@ impl Log {
 
     /// Starts `run` and does not wait for it.
     pub(crate) fn launch(&self) -> Running {
-        self.launch_with(&["run"])
+        self.launch_with(&[])
     }
 
-    /// Starts a command that runs for long.
-    pub(crate) fn launch_with(&self, args: &[&str]) -> Running {
-        let ready = self.command(args);
+    /// The same with these variables.
+    pub(crate) fn launch_with(&self, variables: &[(&str, &Path)]) -> Running {
+        let ready = self.command(&["run"]);
         // Dies with the thread that started it, so that a killed test leaves nothing behind.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(ready.get_program()).args(ready.get_args());
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));

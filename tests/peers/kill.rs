@@ -51,7 +51,7 @@ fn kill_once(log: &Log, feed: &Feed, chance: &mut Chance, round: u64) {
     let mut running = log.launch();
     let mut before = None;
     // Some die while they start.
-    if round % 3 != 0 {
+    if !round.is_multiple_of(3) {
         running.address();
         chance.pass(2_000);
         before = Some(log.status());

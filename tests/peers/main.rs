@@ -26,4 +26,7 @@ mod line;
 mod peer;
 mod readers;
 mod registry;
+#[allow(dead_code, reason = "the offline tests use the rest")]
+#[path = "../harness/shim.rs"]
+mod shim;
 mod whole;

@@ -135,7 +135,7 @@ fn subject(person: u64) -> v1::Subject {
 }
 
 fn protobuf(id: String, mixed: u64, person: u64) -> Made {
-    if mixed % 20 == 0 {
+    if mixed.is_multiple_of(20) {
         return Made { value: vec![0xff; 40], expected: Expected::Quarantined("undecodable") };
     }
     let (event_type, body) = match mixed % 20 {
