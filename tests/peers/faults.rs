@@ -249,7 +249,7 @@ fn a_full_disk_pauses_intake_and_room_resumes_it() {
 
     let ballast = log.path("data/ballast");
     // Under the limit, and more than the journal asks for: what is on its way is still committed.
-    let disk = rustix::fs::statvfs(&log.path("data")).unwrap();
+    let disk = rustix::fs::statvfs(log.path("data")).unwrap();
     let room = disk.f_bavail * disk.f_frsize - (24 << 20);
     std::fs::write(&ballast, vec![0; usize::try_from(room).unwrap()]).unwrap();
     running.wait_ready(Some("paused: disk"));
