@@ -15,6 +15,7 @@ mod intake;
 mod known;
 mod lane;
 mod left;
+mod leftover;
 mod memo;
 mod newcomers;
 mod outbox;
@@ -109,6 +110,7 @@ impl Sidecar {
     ) -> Result<Sidecar, SidecarError> {
         let file = |source| SidecarError::File { doing: "making", path: settings.archive.clone(), source };
         std::fs::create_dir_all(&settings.archive).map_err(file)?;
+        leftover::clear(&writer, &settings.archive)?;
         let outbox = Outbox::load(&writer.journal)?;
         let lane = |name: &str, required| Lane::new(name, required);
         let targets = targets.into_iter().map(|(required, pinner)| (lane(pinner.name(), required), pinner)).collect();

@@ -166,8 +166,10 @@ fn cars(
 
 async fn pin_all(pinner: &dyn Pinner, cars: &[CarFile]) -> Result<Vec<(Cid, Receipt)>, PinError> {
     let mut receipts = Vec::with_capacity(cars.len());
-    for car in cars {
+    // The payload first: until the proof is there, nobody misses it.
+    for car in cars.iter().rev() {
         receipts.push((car.root, pinner.pin(car).await?));
     }
+    receipts.reverse();
     Ok(receipts)
 }

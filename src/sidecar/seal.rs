@@ -195,8 +195,9 @@ fn write_files(mut built: Built<BufWriter<File>>, files: &Files) -> Result<Writt
     let spools = &mut built.spools;
     let read = |spool: &mut BufWriter<File>| rewind(spool).map(BufReader::new).map_err(failed("reading", &files.proof));
     let (pages, frame_pages, raw) = (read(&mut spools.pages)?, read(&mut spools.frame_pages)?, read(&mut spools.raw)?);
-    durable(&files.proof, |out| built.write_proof(pages, out).map(|_| true))?;
+    // The payload first: a proof without its payload would be a segment with a piece missing to whoever looks.
     durable(&files.payload, |out| built.write_payload(frame_pages, raw, out).map(|bytes| bytes.is_some()))?;
+    durable(&files.proof, |out| built.write_proof(pages, out).map(|_| true))?;
     Ok(Written {
         cid: built.cid,
         payload_cid: built.seal.payload,

@@ -7,12 +7,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A log made by `init`, with a folder as its pin target.
-struct Log {
+pub(crate) struct Log {
     dir: TempDir,
 }
 
 impl Log {
-    fn new() -> Log {
+    pub(crate) fn new() -> Log {
         let log = Log { dir: tempfile::tempdir().unwrap() };
         log.ok(&["init", log.path("").to_str().unwrap(), "--origin", "example.com/test/line"]);
         let config = log.path("pinfold.toml");
@@ -22,11 +22,11 @@ impl Log {
         log
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join("log").join(name)
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         let config = self.path("pinfold.toml");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pinfold"));
         command.args(args).arg("--json");
@@ -37,13 +37,13 @@ impl Log {
     }
 
     /// Runs a command that must succeed, and gives its last JSON line.
-    fn ok(&self, args: &[&str]) -> Value {
+    pub(crate) fn ok(&self, args: &[&str]) -> Value {
         let (code, value) = self.answer(args);
         assert_eq!(code, 0, "{args:?}: {value}");
         value
     }
 
-    fn answer(&self, args: &[&str]) -> (i32, Value) {
+    pub(crate) fn answer(&self, args: &[&str]) -> (i32, Value) {
         let output = self.run(args);
         let text = String::from_utf8(output.stdout).unwrap();
         let value = text.lines().last().map_or(Value::Null, |line| serde_json::from_str(line).unwrap());
@@ -53,7 +53,7 @@ impl Log {
     }
 
     /// An NDJSON file of `count` consent events about a tenth as many people.
-    fn events(&self, name: &str, count: usize) -> String {
+    pub(crate) fn events(&self, name: &str, count: usize) -> String {
         let event = |i: usize| {
             serde_json::json!({
                 "specversion": "1.0", "id": format!("e{i}"), "source": "urn:test", "type": "com.maily.consent.v1",
@@ -73,7 +73,7 @@ impl Log {
     }
 
     /// `verify` of an archive directory with the log's own vkey.
-    fn verify(&self, dir: &Path) -> (i32, Value) {
+    pub(crate) fn verify(&self, dir: &Path) -> (i32, Value) {
         let vkey = self.path("keys/log.vkey");
         self.answer(&["verify", dir.to_str().unwrap(), "--vkey", vkey.to_str().unwrap()])
     }

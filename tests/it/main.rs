@@ -20,6 +20,7 @@ mod dictionary;
 mod faults;
 mod idle;
 mod journal;
+mod leftover;
 mod line;
 mod log_parts;
 mod log_vector;
