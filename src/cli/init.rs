@@ -36,7 +36,10 @@ pub(super) fn run(init: &args::Init, output: &Output) -> Result<u8, Failure> {
         Origin::new(&name).map_err(|refused| Failure::usage(refused.what).hint("like example.com/audit/main"))?;
     make(dir)?;
     let key = log(dir, &origin)?;
+    // The configuration comes last: where it is, everything it names is, also after a power cut.
+    sync(dir)?;
     write_new(&config, template(&name).as_bytes(), 0o600)?;
+    sync(dir)?;
     let vkey = key.to_string();
     output.object(&json!({ "origin": name, "dir": dir, "vkey": vkey }), || {
         format!(
@@ -54,6 +57,18 @@ fn make(dir: &Path) -> Result<(), Failure> {
         let path = dir.join(part);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|e| Failure::file("making", &path, &e))?;
+    }
+    Ok(())
+}
+
+/// Makes the names durable: those in the directories, and that of the log's own directory.
+fn sync(dir: &Path) -> Result<(), Failure> {
+    let absolute = std::path::absolute(dir).map_err(|e| Failure::file("resolving", dir, &e))?;
+    let above = absolute.parent().map(Path::to_path_buf);
+    let parts = ["keys", "heads", "data", ""].map(|part| absolute.join(part));
+    for path in parts.into_iter().chain(above) {
+        let synced = File::open(&path).and_then(|dir| dir.sync_all());
+        synced.map_err(|e| Failure::file("syncing", &path, &e))?;
     }
     Ok(())
 }

@@ -60,6 +60,7 @@ pub(super) fn key(path: &Path, origin: &Origin) -> Result<Skey, Failure> {
     let pem = std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))?;
     Skey::from_pkcs8_pem(origin.as_str(), &pem)
         .map_err(|_| Failure::new(2, "key", format!("{}: not an Ed25519 key in PKCS#8 PEM", path.display())))
+        .map_err(|failure| failure.hint("correct log.key_file; `pinfold init` wrote the key as keys/log.key"))
 }
 
 pub(super) fn settings(config: &Config) -> Settings {

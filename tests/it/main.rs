@@ -11,12 +11,16 @@
     reason = "helpers outside a test function may fail loudly too"
 )]
 
+#[allow(dead_code, reason = "the tests against peers use the rest")]
+#[path = "../harness/binary.rs"]
+mod binary;
 mod bodies;
 mod demo;
 mod dependencies;
 mod deploy;
 mod dictionary;
 mod doctor;
+mod faults;
 mod idle;
 mod journal;
 mod leftover;
@@ -25,10 +29,13 @@ mod log_parts;
 mod log_vector;
 mod memory;
 mod negative;
+mod powercut;
 mod proto_drift;
 mod readme;
 mod reload;
 mod rfc6962;
+#[path = "../harness/shim.rs"]
+mod shim;
 mod soak;
 mod surface;
 mod tidy;

@@ -13,9 +13,21 @@
 )]
 
 mod archive;
+mod bench;
+#[allow(dead_code, reason = "the offline tests use the rest")]
+#[path = "../harness/binary.rs"]
+mod binary;
+mod campaign;
+mod faults;
 mod ingest;
+mod kill;
+mod ledger;
 mod line;
 mod peer;
 mod readers;
 mod registry;
+#[allow(dead_code, reason = "the offline tests use the rest")]
+#[path = "../harness/shim.rs"]
+mod shim;
 mod verify;
+mod whole;

@@ -22,9 +22,9 @@ mod sample;
 use sample::{DAY, Log, first_segment, origin, second_segment};
 
 /// The tables whose rows are the same everywhere, each with its key.
-const TABLES: [(&str, &str); 8] = [
+pub(crate) const TABLES: [(&str, &str); 8] = [
     ("segments", "seal_cid"),
-    ("segment_sources", "seal_cid, first_offset"),
+    ("segment_sources", "seal_cid, topic, partition_no, first_offset"),
     ("segment_pins", "seal_cid, target"),
     ("entries", "origin, seq"),
     ("gaps", "origin, seq"),
@@ -105,7 +105,7 @@ fn snowflake_holds_the_rows_of_sqlite_as_the_official_connector_reads_them() {
 }
 
 /// The rows as any program reads them from the file.
-fn rows_of_sqlite(dir: &std::path::Path) -> Vec<Value> {
+pub(crate) fn rows_of_sqlite(dir: &std::path::Path) -> Vec<Value> {
     let connection = rusqlite::Connection::open(dir.join("registry.sqlite")).unwrap();
     let mut all = Vec::new();
     for (table, keys) in TABLES {

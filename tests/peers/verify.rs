@@ -133,8 +133,8 @@ fn a_directory_a_node_and_a_registry_agree_and_a_damaged_node_is_told_from_a_sil
 #[test]
 fn a_registry_in_other_hands_confirms_the_newest_head_and_its_rows_are_compared() {
     let warehouse = Warehouse::start();
-    let log = Log::new(&warehouse.config("keys/hub.pem"));
-    std::fs::write(log.path("keys/hub.pem"), warehouse.pem()).unwrap();
+    let keys = tempfile::tempdir().unwrap();
+    let log = Log::new(&warehouse.config(keys.path()));
     let seals: Vec<Cid> = (0..3).map(|n| log.segment(n)).collect();
     let (exit, report) = log.answer(&["verify"]);
     assert_eq!((exit, errors(&report)), (0, vec![]), "{report}");

@@ -9,8 +9,10 @@
  * Shadow: ID.data is what a file holds, ID.list what a directory names: a line "ID kind name", kind f or d. Root is 1.
  * What exists at the start counts as durable. Not simulated: torn sectors of a synced file, mmap, hard links.
  *
- * $PINFOLD_SHIM_BLIND names files (their last component) whose fdatasync is not counted: a planted bug.
+ * $PINFOLD_SHIM_BLIND is a pattern (fnmatch) of files (their last component) whose syncs are not counted: a planted bug.
  * $PINFOLD_SHIM_FAIL_AFTER fails every fsync and fdatasync under the root with EIO after that many.
+ * $PINFOLD_SHIM_CUT_AFTER cuts the power after that many: the next one is not counted, and the process ends by SIGKILL.
+ * $PINFOLD_SHIM_HANG names a file: while it exists, every fsync and fdatasync under the root waits.
  *
  * gcc -O2 -fPIC -shared -o powercut.so powercut.c -ldl -lpthread
  */
@@ -19,8 +21,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,8 +50,8 @@ struct file {
 static struct file *table[BUCKETS];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char root[PATH_MAX], shadow[PATH_MAX];
-static const char *blind;
-static long fail_after = -1;
+static const char *blind, *hang;
+static long fail_after = -1, cut_after = -1;
 static unsigned long ids;
 
 static ssize_t (*real_write)(int, const void *, size_t);
@@ -238,6 +242,9 @@ __attribute__((constructor)) static void start(void)
     blind = getenv("PINFOLD_SHIM_BLIND");
     const char *after = getenv("PINFOLD_SHIM_FAIL_AFTER");
     if (after) fail_after = atol(after);
+    after = getenv("PINFOLD_SHIM_CUT_AFTER");
+    if (after) cut_after = atol(after);
+    hang = getenv("PINFOLD_SHIM_HANG");
     pthread_mutex_lock(&mutex);
     seed(path);
     strcpy(root, path);
@@ -399,14 +406,34 @@ int renameat(int from_at, const char *from, int to_at, const char *to)
     UNLOCKED
 }
 
-static int keep(int fd, int is_fdatasync)
+/* Copies within the kernel are refused: who copies falls back to reading and writing. */
+ssize_t copy_file_range(int from, off64_t *from_at, int to, off64_t *to_at, size_t len, unsigned flags)
+{
+    (void)from, (void)from_at, (void)to, (void)to_at, (void)len, (void)flags;
+    errno = ENOSYS;
+    return -1;
+}
+
+ssize_t sendfile64(int to, int from, off64_t *at, size_t len)
+{
+    (void)to, (void)from, (void)at, (void)len;
+    errno = EINVAL;
+    return -1;
+}
+
+static int keep(int fd)
 {
     struct stat st;
     char path[PATH_MAX];
     int result = 0;
+    while (hang && access(hang, F_OK) == 0 && path_of(fd, path)) usleep(10000);
     pthread_mutex_lock(&mutex);
     struct file *f = tracked(fd, &st);
     if (f) {
+        if (cut_after >= 0 && cut_after-- == 0) {
+            kill(getpid(), SIGKILL);
+            for (;;) pause();
+        }
         const char *name = path_of(fd, path) ? strrchr(path, '/') + 1 : "";
         if (fail_after >= 0 && fail_after-- == 0) {
             fail_after = 0;
@@ -414,7 +441,7 @@ static int keep(int fd, int is_fdatasync)
             result = -1;
         } else if (S_ISDIR(st.st_mode)) {
             keep_names(f, fd);
-        } else if (!(is_fdatasync && blind && !strcmp(name, blind))) {
+        } else if (!(blind && !fnmatch(blind, name, 0))) {
             keep_file(f, fd, st.st_size);
         }
     }
@@ -423,5 +450,5 @@ static int keep(int fd, int is_fdatasync)
 }
 
 /* The disk is this process's to simulate: nothing is waited for. */
-int fsync(int fd) { return root[0] ? keep(fd, 0) : (int)syscall(SYS_fsync, fd); }
-int fdatasync(int fd) { return root[0] ? keep(fd, 1) : (int)syscall(SYS_fdatasync, fd); }
+int fsync(int fd) { return root[0] ? keep(fd) : (int)syscall(SYS_fsync, fd); }
+int fdatasync(int fd) { return root[0] ? keep(fd) : (int)syscall(SYS_fdatasync, fd); }

@@ -5,46 +5,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::crash::{acked, rounds, run};
 use super::maker::{Maker, check, places, small};
-
-/// Builds the shim, once for each test.
-pub(crate) fn shim(dir: &Path) -> PathBuf {
-    if let Some(built) = std::env::var_os("PINFOLD_SHIM") {
-        return built.into();
-    }
-    let built = dir.join("powercut.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shim/powercut.c");
-    let mut command = Command::new("cc");
-    command.args(["-O2", "-fPIC", "-shared", "-o"]).arg(&built).arg(source).args(["-ldl", "-lpthread"]);
-    assert!(command.status().unwrap().success(), "the shim does not build");
-    built
-}
-
-/// Puts what was synced in the place of `root`.
-pub(crate) fn restore(root: &Path, shadow: &Path) {
-    fs::remove_dir_all(root).unwrap();
-    build(root, shadow, "1");
-}
-
-fn build(dir: &Path, shadow: &Path, id: &str) {
-    fs::create_dir(dir).unwrap();
-    for line in fs::read_to_string(shadow.join(format!("{id}.list"))).unwrap_or_default().lines() {
-        let mut fields = line.splitn(3, ' ');
-        let (Some(id), Some(kind), Some(name)) = (fields.next(), fields.next(), fields.next()) else {
-            panic!("{line}")
-        };
-        let path = dir.join(name);
-        match (kind, fs::read(shadow.join(format!("{id}.data")))) {
-            ("d", _) => build(&path, shadow, id),
-            (_, Ok(bytes)) => fs::write(path, bytes).unwrap(),
-            // Named, but never synced itself: an empty file.
-            (_, Err(_)) => fs::write(path, b"").unwrap(),
-        }
-    }
-}
+use crate::shim;
 
 struct Machine {
     dir: tempfile::TempDir,
@@ -54,7 +18,7 @@ struct Machine {
 impl Machine {
     fn new() -> Machine {
         let dir = tempfile::tempdir().unwrap();
-        let shim = shim(dir.path());
+        let shim = shim::build(dir.path());
         fs::create_dir(dir.path().join("disk")).unwrap();
         Machine { dir, shim }
     }
@@ -66,13 +30,12 @@ impl Machine {
     /// Runs the child until so many commits, then cuts the power. Gives what it said.
     fn run(&self, commits: u64, more: &[(&str, &Path)]) -> Vec<String> {
         let (disk, shadow) = (self.disk(), self.dir.path().join("shadow"));
-        drop(fs::remove_dir_all(&shadow));
-        fs::create_dir(&shadow).unwrap();
+        shim::begin(&shadow);
         let mut envs: Vec<(&str, &Path)> =
             vec![("LD_PRELOAD", &self.shim), ("PINFOLD_SHIM_ROOT", &disk), ("PINFOLD_SHIM_SHADOW", &shadow)];
         envs.extend(more);
         let said = run(&disk, commits, &envs);
-        restore(&disk, &shadow);
+        shim::restore(&disk, &shadow);
         said
     }
 }

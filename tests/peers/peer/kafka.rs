@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
@@ -106,6 +108,12 @@ impl Kafka {
         self.end("KILL");
     }
 
+    /// Sends it a signal: stopped, it is a broker that hangs.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().expect("a running broker"));
+        rustix::process::kill_process(pid, signal).expect("it takes signals");
+    }
+
     fn end(&mut self, signal: &str) {
         if let Some(mut child) = self.child.take() {
             run(Command::new("kill").args(["-s", signal, &child.id().to_string()]));
@@ -177,6 +185,15 @@ impl Kafka {
         self.admin(async |admin, options| {
             let results = admin.create_partitions([&grown], options).await.expect("an answer");
             results.into_iter().for_each(|result| drop(result.expect("grown")));
+        });
+    }
+
+    /// Sets an option of a topic.
+    pub(crate) fn set_topic(&self, name: &str, option: &str, value: &str) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(name)).set(option, value);
+        self.admin(async |admin, options| {
+            let results = admin.alter_configs([&config], options).await.expect("an answer");
+            results.into_iter().for_each(|result| drop(result.expect("set")));
         });
     }
 

@@ -78,6 +78,12 @@ impl Node {
         assert!(daemon.wait().unwrap().success());
     }
 
+    /// Sends the daemon a signal: stopped, it is a node that hangs.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.daemon.as_ref().expect("a running node"));
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// Kills the daemon, as a crash would.
     pub(crate) fn kill(&mut self) {
         let mut daemon = self.daemon.take().expect("a running node");

@@ -66,19 +66,18 @@ impl Warehouse {
         Snowflake::new(options, self.runtime.handle().clone()).unwrap()
     }
 
-    /// The same as `[registry.hub]` of a configuration whose key file is `key_file`; the caller writes [`Warehouse::pem`] there.
-    pub(crate) fn config(&self, key_file: &str) -> String {
+    /// A `[registry.hub]` of a configuration whose keys are in `keys`; statements may take two seconds.
+    pub(crate) fn config(&self, keys: &std::path::Path) -> String {
+        let file = keys.join("hub.p8");
+        std::fs::write(&file, &self.pem).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         format!(
             "[registry.hub]\nkind = \"snowflake\"\naccount = \"org-acct\"\nurl = \"{}\"\nuser = \"pinfold\"\n\
-             private_key_file = \"{key_file}\"\nrole = \"REGISTRAR\"\nwarehouse = \"SMALL\"\n\
-             database = \"GOVERNANCE\"\nschema = \"PINFOLD\"\nddl = \"auto\"\n",
-            self.front.url()
+             private_key_file = \"{}\"\nrole = \"REGISTRAR\"\nwarehouse = \"SMALL\"\ndatabase = \"GOVERNANCE\"\n\
+             schema = \"PINFOLD\"\nddl = \"auto\"\nbatch_rows_max = 200\ntimeout = \"2s\"\n",
+            self.front.url(),
+            file.display()
         )
-    }
-
-    /// The user's private key.
-    pub(crate) fn pem(&self) -> &str {
-        &self.pem
     }
 
     fn options(&self) -> Options {

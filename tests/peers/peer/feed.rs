@@ -1,0 +1,210 @@
+//! A producer whose every record follows from its place: the checker needs only to know how many there are.
+//!
+//! Two topics, one of protobuf envelopes and one of CloudEvents in JSON; about one record in twenty is no event of ours.
+//! It is the only writer of its topics and idempotent, so the n-th record of a partition has offset n.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pinfold::proto::v1;
+use prost::Message;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+
+use super::kafka::Kafka;
+
+/// A partition: its topic and its number.
+pub(crate) type Place = (String, i32);
+
+/// What the log must say of a record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Expected {
+    /// An event with this id.
+    Event(String),
+    /// A quarantined record, for this reason.
+    Quarantined(&'static str),
+}
+
+/// A record and what becomes of it.
+pub(crate) struct Made {
+    pub(crate) value: Vec<u8>,
+    pub(crate) expected: Expected,
+}
+
+/// The producer.
+pub(crate) struct Feed {
+    producer: ThreadedProducer<DefaultProducerContext>,
+    watcher: BaseConsumer,
+    name: String,
+    partitions: i32,
+    people: u64,
+    sent: Mutex<BTreeMap<Place, u64>>,
+}
+
+impl Feed {
+    /// Makes the topics `NAME-pb` and `NAME-ce`. Events are about `people` people.
+    pub(crate) fn new(broker: &Kafka, name: &str, partitions: i32, people: u64) -> Feed {
+        let client = |key: &str, value: &str| {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", broker.brokers()).set("log_level", "2").set(key, value);
+            config
+        };
+        let producer = client("enable.idempotence", "true").create().unwrap();
+        let watcher = client("group.id", "watcher").create().unwrap();
+        let feed = Feed { producer, watcher, name: name.to_owned(), partitions, people, sent: Mutex::default() };
+        feed.topics().iter().for_each(|topic| broker.create_topic(topic, partitions));
+        feed
+    }
+
+    pub(crate) fn topics(&self) -> [String; 2] {
+        ["pb", "ce"].map(|kind| format!("{}-{kind}", self.name))
+    }
+
+    /// The `[source]` of a log that folds both.
+    pub(crate) fn source(&self, broker: &Kafka, assignment: &str) -> String {
+        let [pb, ce] = self.topics();
+        format!(
+            "[source.redpanda]\nkind = \"kafka\"\nbrokers = [\"{}\"]\nassignment = \"{assignment}\"\n\
+             group = \"{}\"\nlibrdkafka = {{ \"session.timeout.ms\" = \"6000\" }}\n\
+             [[source.redpanda.topic]]\nname = \"{pb}\"\ndecode = \"protobuf\"\n\
+             [[source.redpanda.topic]]\nname = \"{ce}\"\n",
+            broker.brokers(),
+            self.name
+        )
+    }
+
+    /// Adds `count` records to every partition, acknowledged.
+    pub(crate) fn send(&self, count: u64) {
+        for topic in self.topics() {
+            for partition in 0..self.partitions {
+                let place = (topic.clone(), partition);
+                let first = self.sent.lock().unwrap().get(&place).copied().unwrap_or(0);
+                for offset in first..first + count {
+                    let made = self.record(&place, offset);
+                    let mut record = BaseRecord::<str, [u8]>::to(&topic).partition(partition).key("k");
+                    record = record.payload(&made.value);
+                    while let Err((_, back)) = self.producer.send(record) {
+                        record = back;
+                        self.producer.poll(Duration::from_millis(10));
+                    }
+                }
+                self.sent.lock().unwrap().insert(place, first + count);
+            }
+        }
+        self.producer.flush(Duration::from_secs(120)).unwrap();
+    }
+
+    /// Goes on sending at a steady pace until told to stop.
+    pub(crate) fn keep_sending(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::SeqCst) {
+            self.send(10);
+            // The pace, not a wait for anything.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// How many records each partition holds: as sent, and as the broker says. Nobody sends meanwhile.
+    pub(crate) fn held(&self) -> BTreeMap<Place, u64> {
+        let sent = self.sent.lock().unwrap().clone();
+        for ((topic, partition), count) in &sent {
+            let marks = self.watcher.fetch_watermarks(topic, *partition, Duration::from_secs(30)).unwrap();
+            assert_eq!(marks, (0, i64::try_from(*count).unwrap()), "{topic} {partition}");
+        }
+        sent
+    }
+
+    /// The record at a place.
+    pub(crate) fn record(&self, place: &Place, offset: u64) -> Made {
+        let id = format!("{}-{}-{offset}", place.0, place.1);
+        // splitmix64, so that neighbours differ.
+        let mut mixed = (offset << 8 | u64::try_from(place.1).unwrap()).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let person = mixed % self.people;
+        if place.0.ends_with("-pb") { protobuf(id, mixed >> 32, person) } else { cloudevent(&id, mixed >> 32, person) }
+    }
+}
+
+fn subject(person: u64) -> v1::Subject {
+    let value = format!("person{person}@example.org");
+    v1::Subject { identifiers: vec![v1::Identifier { r#type: "email".to_owned(), value }] }
+}
+
+fn protobuf(id: String, mixed: u64, person: u64) -> Made {
+    if mixed.is_multiple_of(20) {
+        return Made { value: vec![0xff; 40], expected: Expected::Quarantined("undecodable") };
+    }
+    let (event_type, body) = match mixed % 20 {
+        1 => {
+            let body = v1::DataEvent {
+                action: v1::DataAction::Exported.into(),
+                subjects: (0..3).map(|n| subject(person + n)).collect(),
+                purpose_id: "newsletter".to_owned(),
+                ..v1::DataEvent::default()
+            };
+            ("com.maily.data.v1", v1::envelope::Body::Data(body))
+        }
+        2 => {
+            let body = v1::DsrEvent {
+                dsr_id: format!("dsr-{person}"),
+                kind: v1::DsrKind::Access.into(),
+                subject: Some(subject(person)),
+                ..v1::DsrEvent::default()
+            };
+            ("com.maily.dsr.v1", v1::envelope::Body::Dsr(body))
+        }
+        _ => {
+            let purpose = v1::PurposeDecision {
+                purpose_id: "newsletter".to_owned(),
+                decision: v1::Decision::Given.into(),
+                ..v1::PurposeDecision::default()
+            };
+            let body = v1::ConsentEvent {
+                receipt_id: id.clone(),
+                subject: Some(subject(person)),
+                purposes: vec![purpose],
+                user_agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)".to_owned(),
+                page_url: format!("https://example.org/preferences/{mixed}"),
+                collection_point_id: "preference-centre".to_owned(),
+                interaction_type: "button save".to_owned(),
+                jurisdiction: "GDPR".to_owned(),
+                ..v1::ConsentEvent::default()
+            };
+            ("com.maily.consent.v1", v1::envelope::Body::Consent(body))
+        }
+    };
+    let envelope = v1::Envelope {
+        id: id.clone(),
+        source: "urn:feed".to_owned(),
+        r#type: event_type.to_owned(),
+        body: Some(body),
+        ..v1::Envelope::default()
+    };
+    Made { value: envelope.encode_to_vec(), expected: Expected::Event(id) }
+}
+
+fn cloudevent(id: &str, mixed: u64, person: u64) -> Made {
+    let identifiers = serde_json::json!([{ "type": "email", "value": format!("person{person}@example.org") }]);
+    let (event_type, expected) = match mixed % 20 {
+        0 => {
+            let value = format!("{{ this is no JSON: {id}").into_bytes();
+            return Made { value, expected: Expected::Quarantined("undecodable") };
+        }
+        1 => ("com.example.other.v1", Expected::Quarantined("unknown type")),
+        _ => ("com.maily.consent.v1", Expected::Event(id.to_owned())),
+    };
+    let value = serde_json::json!({
+        "specversion": "1.0", "id": id, "source": "urn:feed", "type": event_type, "time": "2026-01-01T00:00:00Z",
+        "data": {
+            "receiptId": id,
+            "subject": { "identifiers": identifiers },
+            "purposes": [{ "purposeId": "newsletter", "decision": "DECISION_GIVEN" }],
+            "pageUrl": format!("https://example.org/preferences/{mixed}"),
+        },
+    });
+    Made { value: value.to_string().into_bytes(), expected }
+}
