@@ -180,9 +180,9 @@ impl Sidecar {
     }
 
     fn work(&mut self, now: Timestamp) -> Result<Progress, SidecarError> {
+        self.pause_or_resume()?;
         self.catch_up()?;
         let mut worked = self.take_answers(now)?;
-        self.pause_or_resume()?;
         if self.is_seal_due(now) {
             worked |= self.seal(now)?;
         }

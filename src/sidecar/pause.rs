@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Sidecar;
 use super::error::SidecarError;
 use super::seal::Files;
+use crate::journal::JournalError;
 
 /// Why intake is paused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +29,9 @@ impl Pause {
 impl Sidecar {
     /// Pauses intake where there is no room for more, and resumes it when there is.
     pub(super) fn pause_or_resume(&mut self) -> Result<(), SidecarError> {
-        let wanted = if self.disk_free()? < self.settings.disk_free_min {
+        // The journal wants more room than a small `disk_free_min` leaves: a commit that found none pauses as well.
+        let is_full = matches!(self.trouble, Some(SidecarError::Journal(JournalError::Full { .. })));
+        let wanted = if is_full || self.disk_free()? < self.settings.disk_free_min {
             Some(Pause::Disk)
         } else if self.backlog_bytes()? > self.settings.backlog_max {
             Some(Pause::Backlog)
