@@ -44,14 +44,24 @@ pub(super) fn registrars(
 fn writer(config: &Config) -> Result<Writer, Failure> {
     let origin = origin(config)?;
     let key = key(&config.log.key_file, &origin)?;
-    let places = Places { data: config.log.data.clone(), heads: config.log.heads.clone() };
+    let places = places(config);
     let journal = Journal::open(&places, &origin, std::slice::from_ref(key.vkey())).map_err(SidecarError::from)?;
+    let keyring = keyring(config, &origin)?;
+    Ok(Writer::open(Opening { origin, key, journal, keyring })?)
+}
+
+/// Where the journal's files lie.
+pub(super) fn places(config: &Config) -> Places {
+    Places { data: config.log.data.clone(), heads: config.log.heads.clone() }
+}
+
+/// The keyring of the log.
+pub(super) fn keyring(config: &Config, origin: &Origin) -> Result<Keyring, Failure> {
     let config::Kek::File { path } = &config.keyring.kek;
     let kek = Kek::read(path).map_err(SidecarError::from)?;
     let cache = usize::try_from(config.keyring.cached_subjects_max).unwrap_or(usize::MAX);
     let keyring = Keyring::open(&config.keyring.path, &kek, origin.oid()).map_err(SidecarError::from)?;
-    let keyring = keyring.with_cache_bytes(cache.saturating_mul(keyring::CACHED_SUBJECT_BYTES));
-    Ok(Writer::open(Opening { origin, key, journal, keyring })?)
+    Ok(keyring.with_cache_bytes(cache.saturating_mul(keyring::CACHED_SUBJECT_BYTES)))
 }
 
 /// The log's name; the configuration was checked.

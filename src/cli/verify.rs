@@ -4,8 +4,8 @@
 //! order. The registries and the head of the configured log can convict, and a registry elsewhere can confirm.
 
 mod answer;
-mod fetch;
-mod files;
+pub(super) mod fetch;
+pub(super) mod files;
 mod outside;
 
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ fn source(
 ) -> Result<(Files, Option<Config>, Option<fetch::Fetched>), Failure> {
     if let Some(url) = &verify.from_ipfs {
         let cid = verify.cid.as_deref().ok_or_else(|| Failure::usage("--from-ipfs needs --cid, the newest seal"))?;
-        let fetched = fetch::all(url, cid, output)?;
+        let fetched = fetch::all(&fetch::node(url)?, cid, &std::env::temp_dir(), output)?;
         return Ok((Files::of_dir(fetched.dir())?, None, Some(fetched)));
     }
     match verify.paths.as_slice() {
@@ -64,7 +64,7 @@ fn source(
 }
 
 /// The archive in a directory: itself, or `data/archive` of a log's.
-fn archive_of(dir: &Path) -> PathBuf {
+pub(super) fn archive_of(dir: &Path) -> PathBuf {
     let nested = dir.join("data/archive");
     if dir.join("pinfold.toml").is_file() && nested.is_dir() { nested } else { dir.to_path_buf() }
 }
@@ -95,7 +95,7 @@ fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, F
 }
 
 /// Checks segments on several threads, a window at a time so that memory stays flat, and joins them in order.
-fn audit(files: &Files, input: &AuditInput, output: &Output) -> Result<Report, Failure> {
+pub(super) fn audit(files: &Files, input: &AuditInput, output: &Output) -> Result<Report, Failure> {
     let wrong_call = |refused: Refused| Failure::usage(format!("a note in hand: {}", refused.what));
     let mut audit = Audit::new(files, input).map_err(wrong_call)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8) as u64;

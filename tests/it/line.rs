@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 /// A log made by `init`, with a folder as its pin target.
 pub(crate) struct Log {
-    dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 impl Log {
@@ -79,7 +79,7 @@ impl Log {
     }
 }
 
-fn codes(report: &Value) -> Vec<&str> {
+pub(crate) fn codes(report: &Value) -> Vec<&str> {
     report["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap()).collect()
 }
 
@@ -174,7 +174,7 @@ fn a_journal_rolled_back_behind_its_head_file_does_not_open() {
     assert!(answer["error"]["hint"].as_str().unwrap().contains("pinfold rebuild"), "{answer}");
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -11,6 +11,8 @@
     reason = "helpers outside a test function may fail loudly too"
 )]
 
+mod admin;
+mod adopt;
 mod bodies;
 mod demo;
 mod dependencies;
@@ -27,6 +29,8 @@ mod memory;
 mod negative;
 mod proto_drift;
 mod readme;
+mod rebuild;
+mod registry_rebuild;
 mod reload;
 mod rfc6962;
 mod soak;

@@ -17,4 +17,5 @@ mod ingest;
 mod line;
 mod peer;
 mod readers;
+mod recovery;
 mod registry;

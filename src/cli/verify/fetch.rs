@@ -15,10 +15,10 @@ use crate::core::segment::read::Proof;
 use crate::sidecar::Files;
 
 /// The directory, as long as it is needed.
-pub(super) struct Fetched(PathBuf);
+pub(in crate::cli) struct Fetched(PathBuf);
 
 impl Fetched {
-    pub(super) fn dir(&self) -> &Path {
+    pub(in crate::cli) fn dir(&self) -> &Path {
         &self.0
     }
 }
@@ -29,12 +29,15 @@ impl Drop for Fetched {
     }
 }
 
-/// Fetches all segments up to the seal `cid`.
-pub(super) fn all(url: &str, cid: &str, output: &Output) -> Result<Fetched, Failure> {
+/// The node at a url named on the command line.
+pub(in crate::cli) fn node(url: &str) -> Result<Kubo, Failure> {
+    Kubo::new(Settings::new("ipfs", url)).map_err(|e| Failure::usage(format!("--from-ipfs {e}")).hint(e.hint()))
+}
+
+/// Fetches all segments up to the seal `cid`, into a new directory in `parent`.
+pub(in crate::cli) fn all(node: &Kubo, cid: &str, parent: &Path, output: &Output) -> Result<Fetched, Failure> {
     let mut seal: Cid = cid.parse().map_err(|_| Failure::usage(format!("--cid {cid}: not a CID of the format")))?;
-    let node =
-        Kubo::new(Settings::new("ipfs", url)).map_err(|e| Failure::usage(format!("--from-ipfs {e}")).hint(e.hint()))?;
-    let dir = std::env::temp_dir().join(format!("pinfold-verify-{}", std::process::id()));
+    let dir = parent.join(format!("pinfold-fetch-{}", std::process::id()));
     std::fs::create_dir(&dir).map_err(|e| Failure::file("making", &dir, &e))?;
     let fetched = Fetched(dir);
     let runtime = super::super::runtime()?;
