@@ -7,6 +7,7 @@ mod args;
 mod config;
 mod confirm;
 mod control;
+mod create;
 mod deadline;
 mod demo;
 mod doctor;
@@ -17,12 +18,16 @@ mod init;
 mod journal;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod known;
 mod logging;
 mod metrics;
 mod open;
 mod output;
 mod query;
+mod rebuild;
+mod registry;
 mod run;
+mod topic;
 mod verify;
 
 use std::process::ExitCode;
@@ -85,7 +90,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Status => journal::status(global, output),
         Command::Resume => journal::resume(global, output),
         Command::Ingest(ingest) => journal::ingest(global, ingest, output),
-        Command::Topic(args::Topic::List) => journal::topics(global, output),
+        Command::Topic(topic) => topic::run(global, topic, output),
         Command::Seal => journal::stage(global, &Request::Seal, output),
         Command::Pin => journal::stage(global, &Request::Pin, output),
         Command::Register => journal::stage(global, &Request::Register, output),
@@ -98,7 +103,8 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Verify(verify) => verify::run(global, verify, output),
         Command::Show { seq } => journal::show(global, *seq, output),
         Command::Query(query) => query::run(global, query, output),
-        Command::Registry(command) => query::registry(global, command, output),
+        Command::Rebuild(rebuild) => rebuild::run(global, rebuild, output),
+        Command::Registry(command) => registry::run(global, command, output),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Args::command(), "pinfold", &mut text);

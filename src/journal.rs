@@ -30,7 +30,7 @@ pub use commit::{
     Advance, COMMIT_ENTRIES_MAX, COMMIT_FRAME_BYTES_MAX, COMMIT_LEAF_BYTES_MAX, COMMIT_ROWS_MAX, Commit, Entry, Live,
     MEMO_BYTES_MAX, NAME_BYTES_MAX, OutboxChange, ROW_BYTES_MAX, RULES_BYTES_MAX, Seal,
 };
-pub use error::{Fate, JournalError};
+pub use error::{Fate, JournalError, Owned};
 pub use files::{LAYOUT, Places};
 pub use prune::Compacted;
 pub use read::{Entries, StoredEntry};
@@ -68,7 +68,7 @@ struct Writer {
 }
 
 /// A row of the outbox.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OutboxRow {
     /// The segment.
     pub segment: u64,

@@ -194,6 +194,13 @@ pub trait Registrar: Send + Sync {
     /// `Retry`, `Refused` or `Auth`.
     fn heartbeat(&self, log: &LogRow, request: Uuid) -> Result<(), RegistryError>;
 
+    /// Drops every row of the log, whoever wrote it; the fence stays, because what was shown was shown. Rows of other
+    /// logs are not touched.
+    ///
+    /// # Errors
+    /// `Retry`, `Refused` or `Auth`: some rows may be gone then.
+    fn forget(&self, origin: &Origin, request: Uuid) -> Result<(), RegistryError>;
+
     /// The log's fence: the last head registered, which must be a prefix of ours. None for a log it does not know.
     ///
     /// # Errors
@@ -283,6 +290,19 @@ pub trait Registrar: Send + Sync {
         Ok(seals)
     }
 }
+
+/// The tables with rows of a log. Entries come before their segments: what is half gone shows as missing.
+const TABLES: [&str; 9] = [
+    EntryRow::TABLE.name,
+    SourceRow::TABLE.name,
+    GapRow::TABLE.name,
+    ContestedRow::TABLE.name,
+    QuarantinedRow::TABLE.name,
+    KeyRow::TABLE.name,
+    PinRow::TABLE.name,
+    LogRow::TABLE.name,
+    SegmentRow::TABLE.name,
+];
 
 fn text(text: &str) -> Value {
     Value::Text(text.into())

@@ -4,6 +4,7 @@
 //! says what is left. The caller owns the pace, the clock and the threads. A step that ends in a halt has made the halt
 //! durable; the sidecar is then to be dropped.
 
+mod adopting;
 mod committer;
 mod counts;
 mod epoch;
@@ -25,10 +26,12 @@ mod pipe;
 mod prune;
 mod random;
 mod reader;
+mod rebuild;
 mod registering;
 mod seal;
 mod settings;
 mod show;
+mod stated;
 mod status;
 mod stored;
 mod topics;
@@ -38,6 +41,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use adopting::Adopted;
 pub use error::SidecarError;
 pub use fold::Folded;
 pub use intake::{PositionView, TopicRule, Totals, Which};
@@ -45,6 +49,7 @@ pub use lane::Lane;
 pub use pause::Pause;
 pub use prune::Pruned;
 pub use reader::Reader;
+pub use rebuild::{Retraced, refill};
 pub use seal::Files;
 pub use settings::Settings;
 pub use status::{PositionStatus, Status, TopicStatus};

@@ -9,6 +9,7 @@
 
 mod answer;
 pub mod doctor;
+mod mark;
 mod pin;
 mod read;
 #[cfg(test)]
@@ -288,6 +289,7 @@ macro_rules! request {
 
 request!("/dag/import", DagImport { pin_roots: bool, stats: bool, silent: bool, allow_big_block: bool, offline: bool });
 request!("/block/get", BlockGet { arg: CidArg, offline: bool });
+request!("/block/put", BlockPut { cid_codec: &'static str, mhtype: &'static str, pin: bool });
 request!("/block/rm", BlockRm { arg: CidArg, force: bool });
 request!("/pin/ls", PinLs { arg: CidArg, #[serde(rename = "type")] kind: &'static str });
 request!("/pin/rm", PinRm { arg: CidArg, recursive: bool });

@@ -141,6 +141,8 @@ pub(super) enum Command {
     },
     /// Ask a registry a question; without a name, list the questions.
     Query(Query),
+    /// Make the journal anew from the archive, up to its last seal.
+    Rebuild(Rebuild),
     /// Registry tables.
     #[command(subcommand)]
     Registry(Registry),
@@ -202,6 +204,8 @@ pub(super) struct Ingest {
 pub(super) enum Topic {
     /// The declared topics.
     List,
+    /// Take a topic whose history at the broker was rewritten as a new one; an entry says so, and the halt ends.
+    Adopt,
 }
 
 /// `verify`
@@ -242,6 +246,26 @@ pub(super) struct Verify {
     pub(super) allow_unanchored: bool,
 }
 
+/// `rebuild`
+#[derive(clap::Args, Debug)]
+pub(super) struct Rebuild {
+    /// A directory with the archive: a pin target, or a copy. Else the configured log's own.
+    #[arg(long, value_name = "DIR", conflicts_with = "from_ipfs")]
+    pub(super) from: Option<PathBuf>,
+    /// A Kubo node to fetch the archive from.
+    #[arg(long, value_name = "URL", requires = "cid")]
+    pub(super) from_ipfs: Option<String>,
+    /// The newest seal.
+    #[arg(long, requires = "from_ipfs")]
+    pub(super) cid: Option<String>,
+    /// Go on although a known head lies beyond the archive; an entry says which one was lost.
+    #[arg(long)]
+    pub(super) accept_lost_tail: bool,
+    /// Read and audit everything, and only say what would be done.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
 /// `query`
 #[derive(clap::Args, Debug)]
 pub(super) struct Query {
@@ -277,6 +301,11 @@ pub(super) enum Format {
 pub(super) enum Registry {
     /// Make tables and views where they are missing.
     Init {
+        /// Which registry; all where absent.
+        name: Option<String>,
+    },
+    /// Drop all rows of this log, and write them anew from the archive.
+    Rebuild {
         /// Which registry; all where absent.
         name: Option<String>,
     },

@@ -27,26 +27,56 @@ pub(super) enum Request {
     Register,
     Prune { dry_run: bool },
     Topics,
+    Adopt,
+    RebuildRegistry { names: Vec<String> },
     Show { seq: u64 },
     Ingest { path: PathBuf, topic: String, format: Option<String> },
 }
 
+/// A request as it is sent.
+#[derive(Serialize, Deserialize)]
+struct Sent {
+    #[serde(flatten)]
+    request: Request,
+    /// How long who asks will wait.
+    timeout_ms: Option<u64>,
+}
+
 /// The longest a stage may take to be pushed where no time-out was given.
 const STAGE_MAX: Duration = Duration::from_secs(600);
+/// How long an owner that is starting, or another short command, is waited for.
+const OWNER_WAIT: Duration = Duration::from_secs(5);
+const OWNER_RETRY: Duration = Duration::from_millis(50);
 
 /// The socket of a data directory.
 pub(super) fn socket(data: &Path) -> PathBuf {
     data.join("control.sock")
 }
 
-/// Asks whoever owns the journal.
+/// Asks whoever owns the journal: the sidecar that runs, else this process itself.
 pub(super) fn ask(config: &Config, request: &Request, timeout: Option<Duration>) -> Result<Value, Failure> {
-    if let Ok(stream) = UnixStream::connect(socket(&config.log.data)) {
-        return ask_running(stream, request, timeout);
+    let patience = Instant::now() + timeout.unwrap_or(OWNER_WAIT).min(OWNER_WAIT);
+    loop {
+        if let Ok(stream) = UnixStream::connect(socket(&config.log.data)) {
+            return ask_running(stream, request, timeout);
+        }
+        let runtime = super::runtime()?;
+        match open::sidecar(config, runtime.handle()) {
+            // Another owner that does not listen: one that starts or ends, or a short command like this one.
+            Err(failure) if failure.code == "in-use" && Instant::now() < patience => std::thread::sleep(OWNER_RETRY),
+            Err(failure) => return Err(failure),
+            Ok(sidecar) => return ask_own(sidecar, runtime, request, timeout),
+        }
     }
-    let runtime = super::runtime()?;
-    let mut sidecar = open::sidecar(config, runtime.handle())?;
-    let answer = execute(&mut sidecar, request, false, timeout);
+}
+
+fn ask_own(
+    mut sidecar: Sidecar,
+    runtime: tokio::runtime::Runtime,
+    request: &Request,
+    timeout: Option<Duration>,
+) -> Result<Value, Failure> {
+    let answer = drive(&mut sidecar, request, timeout);
     let closed = sidecar.close();
     runtime.shutdown_timeout(Duration::from_secs(1));
     let answer = answer?;
@@ -54,10 +84,25 @@ pub(super) fn ask(config: &Config, request: &Request, timeout: Option<Duration>)
     Ok(answer)
 }
 
+/// Begins, and steps until the answer is there.
+fn drive(sidecar: &mut Sidecar, request: &Request, timeout: Option<Duration>) -> Result<Value, Failure> {
+    let end = Instant::now() + timeout.unwrap_or(STAGE_MAX);
+    let mut answer = begin(sidecar, request, false, timeout)?;
+    while answer.is_none() {
+        answer = settle(sidecar, request, false, end)?;
+        if answer.is_none() {
+            sidecar.step(now())?;
+        }
+    }
+    Ok(answer.unwrap_or_default())
+}
+
 fn ask_running(stream: UnixStream, request: &Request, timeout: Option<Duration>) -> Result<Value, Failure> {
     let lost = |e: std::io::Error| Failure::new(3, "control", format!("asking the running sidecar: {e}"));
     stream.set_read_timeout(Some(timeout.unwrap_or(STAGE_MAX) + Duration::from_secs(5))).map_err(lost)?;
-    let mut line = serde_json::to_string(request).unwrap_or_default();
+    let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    let sent = Sent { request: request.clone(), timeout_ms };
+    let mut line = serde_json::to_string(&sent).unwrap_or_default();
     line.push('\n');
     (&stream).write_all(line.as_bytes()).map_err(lost)?;
     let mut answer = String::new();
@@ -80,6 +125,14 @@ enum Answer {
 pub(super) struct Control {
     listener: UnixListener,
     path: PathBuf,
+    /// Requests whose answer comes when the loop has done the work.
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    stream: UnixStream,
+    request: Request,
+    end: Instant,
 }
 
 impl Control {
@@ -92,92 +145,131 @@ impl Control {
         let listener = UnixListener::bind(&path).map_err(failed)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Control { listener, path })
+        Ok(Control { listener, path, waiting: Vec::new() })
     }
 
-    /// Answers at most one request; true where there was one.
-    pub(super) fn answer(&self, sidecar: &mut Sidecar) -> bool {
+    /// Takes at most one request, and answers those whose work is done; true where one was taken or waits.
+    pub(super) fn answer(&mut self, sidecar: &mut Sidecar) -> bool {
+        let taken = self.take(sidecar);
+        self.waiting.retain_mut(|waiting| match settle(sidecar, &waiting.request, true, waiting.end) {
+            Ok(None) => true,
+            settled => {
+                reply(&waiting.stream, settled.map(Option::unwrap_or_default));
+                false
+            }
+        });
+        taken || !self.waiting.is_empty()
+    }
+
+    fn take(&mut self, sidecar: &mut Sidecar) -> bool {
         let Ok((stream, _)) = self.listener.accept() else { return false };
         let mut line = String::new();
         // A client that says nothing must not hold up the loop.
         let read = stream
             .set_nonblocking(false)
             .and_then(|()| stream.set_read_timeout(Some(Duration::from_secs(1))))
+            .and_then(|()| stream.set_write_timeout(Some(Duration::from_secs(1))))
             .and_then(|()| BufReader::new(&stream).read_line(&mut line));
         if read.is_err() {
             return true;
         }
-        let answer = match serde_json::from_str::<Request>(&line) {
-            Ok(request) => match execute(sidecar, &request, true, None) {
-                Ok(value) => Answer::Ok(value),
-                Err(failure) => Answer::Error(failure),
-            },
-            Err(_) => Answer::Error(Failure::usage("a request this version does not know")),
+        let Ok(Sent { request, timeout_ms }) = serde_json::from_str(&line) else {
+            reply(&stream, Err(Failure::usage("a request this version does not know")));
+            return true;
         };
-        let mut line = serde_json::to_string(&answer).unwrap_or_default();
-        line.push('\n');
-        // Who asked may be gone.
-        let _ = (&stream).write_all(line.as_bytes());
+        let timeout = timeout_ms.map(Duration::from_millis);
+        match begin(sidecar, &request, true, timeout).transpose() {
+            Some(answer) => reply(&stream, answer),
+            None => {
+                let end = Instant::now() + timeout.unwrap_or(STAGE_MAX);
+                self.waiting.push(Waiting { stream, request, end });
+            }
+        }
         true
     }
 }
 
+/// Sends an answer. Who asked may be gone.
+fn reply(mut stream: &UnixStream, answer: Result<Value, Failure>) {
+    let answer = answer.map_or_else(Answer::Error, Answer::Ok);
+    let mut line = serde_json::to_string(&answer).unwrap_or_default();
+    line.push('\n');
+    let _ = stream.write_all(line.as_bytes());
+}
+
 impl Drop for Control {
     fn drop(&mut self) {
+        let ended = || Failure::new(3, "control", "the running sidecar ended before it was done").hint("ask again");
+        self.waiting.iter().for_each(|waiting| reply(&waiting.stream, Err(ended())));
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-fn execute(
+/// Does what a request asks. `None` where the loop has to do the work: `settle` then has the answer.
+fn begin(
     sidecar: &mut Sidecar,
     request: &Request,
     is_running: bool,
     timeout: Option<Duration>,
-) -> Result<Value, Failure> {
-    let end = Instant::now() + timeout.unwrap_or(STAGE_MAX);
-    match request {
-        Request::Status => Ok(to_value(&sidecar.status(now(), is_running))),
+) -> Result<Option<Value>, Failure> {
+    let answer = match request {
+        Request::Status => to_value(&sidecar.status(now(), is_running)),
         Request::Resume => {
             let halt = sidecar.resume()?;
-            Ok(json!({ "resumed": halt.map(|halt| halt.code) }))
+            json!({ "resumed": halt.map(|halt| halt.code) })
         }
-        Request::Topics => Ok(to_value(&sidecar.topics_status())),
+        Request::Topics => to_value(&sidecar.topics_status()),
+        Request::Adopt => json!({ "adopted": to_value(&sidecar.adopt()?) }),
+        Request::RebuildRegistry { names } => {
+            sidecar.refuse_if_halted()?;
+            for name in names {
+                if !sidecar.rebuild_registry(name, now())? {
+                    return Err(Failure::usage(format!("registry {name}: none of that name")));
+                }
+            }
+            return Ok(None);
+        }
         Request::Show { seq } => sidecar.show(crate::core::seq::Seq(*seq))?.ok_or_else(|| {
             let message = format!("entry {seq}: the log has {} entries", sidecar.size());
             Failure::new(1, "no-entry", message)
-        }),
-        Request::Prune { dry_run } => Ok(to_value(&sidecar.prune(now(), *dry_run)?)),
+        })?,
+        Request::Prune { dry_run } => to_value(&sidecar.prune(now(), *dry_run)?),
         Request::Seal => {
             sidecar.refuse_if_halted()?;
             let mut segments = 0;
             while sidecar.has_waiting() && sidecar.seal_now(now())? {
                 segments += 1;
             }
-            Ok(json!({ "sealed": segments, "segments": sidecar.status(now(), is_running).sealed.segments }))
+            json!({ "sealed": segments, "segments": sidecar.status(now(), is_running).sealed.segments })
         }
         Request::Pin | Request::Register => {
             sidecar.refuse_if_halted()?;
-            push_stage(sidecar, matches!(request, Request::Register), end)?;
-            let status = sidecar.status(now(), is_running);
-            Ok(json!({ "pinned": status.pinned, "registered": status.registered }))
+            return Ok(None);
         }
-        Request::Ingest { path, topic, format } => ingest(sidecar, path, topic, format.as_deref(), timeout),
+        Request::Ingest { path, topic, format } => ingest(sidecar, path, topic, format.as_deref(), timeout)?,
+    };
+    Ok(Some(answer))
+}
+
+/// The answer to a request that the loop works on, once the stage is done everywhere it is required; or why it will not
+/// be in time.
+fn settle(sidecar: &Sidecar, request: &Request, is_running: bool, end: Instant) -> Result<Option<Value>, Failure> {
+    let open = match request {
+        Request::RebuildRegistry { names } => names.iter().map(|name| sidecar.open_of_registry(name)).sum(),
+        request => sidecar.open_of_stage(matches!(request, Request::Register)),
+    };
+    if open > 0 {
+        return if Instant::now() > end { Err(not_in_time(sidecar)) } else { Ok(None) };
     }
+    let status = sidecar.status(now(), is_running);
+    if let Request::RebuildRegistry { names } = request {
+        return Ok(Some(json!({ "rebuilt": names, "registered": status.registered })));
+    }
+    Ok(Some(json!({ "pinned": status.pinned, "registered": status.registered })))
 }
 
 fn to_value(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
-}
-
-/// Drives the loop until the stage is done everywhere it is required.
-fn push_stage(sidecar: &mut Sidecar, with_registries: bool, end: Instant) -> Result<(), Failure> {
-    while sidecar.open_of_stage(with_registries) > 0 {
-        if Instant::now() > end {
-            return Err(not_in_time(sidecar));
-        }
-        sidecar.step(now())?;
-    }
-    Ok(())
 }
 
 /// Exit 3 that names who is missing.

@@ -11,11 +11,11 @@ use super::output::Output;
 use super::{Failure, args, now};
 use crate::config::template;
 use crate::core::keychange::recovery_name;
-use crate::core::note::Skey;
+use crate::core::note::{Skey, Vkey};
 use crate::core::origin::Origin;
 use crate::journal::{Journal, Places};
 use crate::keyring::{Kek, Keyring};
-use crate::sidecar::{Opening, Writer};
+use crate::sidecar::{Opening, SidecarError, Writer};
 
 pub(super) fn run(init: &args::Init, output: &Output) -> Result<u8, Failure> {
     let dir = &init.dir;
@@ -74,25 +74,49 @@ fn sync(dir: &Path) -> Result<(), Failure> {
 }
 
 /// Keys, keyring and journal with their first entries.
-fn log(dir: &Path, origin: &Origin) -> Result<crate::core::note::Vkey, Failure> {
-    let halted = |e: &dyn std::fmt::Display| Failure::new(4, "init", e.to_string());
-    let key = Skey::from_seed(origin.as_str(), &random()?).map_err(|e| halted(&e))?;
-    let recovery = Skey::from_seed(&recovery_name(origin), &random()?).map_err(|e| halted(&e))?;
-    for (name, key) in [("log", &key), ("recovery", &recovery)] {
-        write_new(&dir.join(format!("keys/{name}.key")), key.to_pkcs8_pem().as_bytes(), 0o600)?;
-        write_new(&dir.join(format!("keys/{name}.vkey")), format!("{}\n", key.vkey()).as_bytes(), 0o644)?;
-    }
-    let kek = Kek::generate().map_err(|e| halted(&e))?;
-    kek.write(&dir.join("keys/kek")).map_err(|e| halted(&e))?;
+fn log(dir: &Path, origin: &Origin) -> Result<Vkey, Failure> {
+    let keys = dir.join("keys");
+    let key = new_key(&keys.join("log.key"), origin.as_str())?;
+    let recovery = new_key(&keys.join("recovery.key"), &recovery_name(origin))?;
+    let kek = new_kek(&keys.join("kek"))?;
     let keyring = Keyring::create(&dir.join("keyring"), &kek, origin.oid()).map_err(|e| halted(&e))?;
     let places = Places { data: dir.join("data"), heads: dir.join("heads") };
-    let journal =
-        Journal::create(&places, origin).map_err(|e| Failure::new(4, "init", e.to_string()).hint(e.hint()))?;
+    begin(&places, origin, key, recovery.vkey(), keyring)
+}
+
+/// The journal of a new log, with its first entries.
+pub(super) fn begin(
+    places: &Places,
+    origin: &Origin,
+    key: Skey,
+    recovery: &Vkey,
+    keyring: Keyring,
+) -> Result<Vkey, Failure> {
+    let journal = Journal::create(places, origin).map_err(SidecarError::from)?;
     let (vkey, origin) = (key.vkey().clone(), origin.clone());
     let classes = [crate::config::RETENTION_CLASS.to_owned()];
-    let recovery = recovery.vkey().to_string();
-    Writer::create(Opening { origin, key, journal, keyring }, &recovery, &classes, now())?.close()?;
+    let opening = Opening { origin, key, journal, keyring };
+    Writer::create(opening, &recovery.to_string(), &classes, now())?.close()?;
     Ok(vkey)
+}
+
+/// Makes a key and writes it to `path`, its vkey beside.
+pub(super) fn new_key(path: &Path, name: &str) -> Result<Skey, Failure> {
+    let key = Skey::from_seed(name, &random()?).map_err(|e| halted(&e))?;
+    write_new(path, key.to_pkcs8_pem().as_bytes(), 0o600)?;
+    write_new(&path.with_extension("vkey"), format!("{}\n", key.vkey()).as_bytes(), 0o644)?;
+    Ok(key)
+}
+
+/// Makes a development KEK and writes it to `path`.
+pub(super) fn new_kek(path: &Path) -> Result<Kek, Failure> {
+    let kek = Kek::generate().map_err(|e| halted(&e))?;
+    kek.write(path).map_err(|e| halted(&e))?;
+    Ok(kek)
+}
+
+fn halted(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(4, "init", error.to_string())
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Failure> {

@@ -1,4 +1,4 @@
-//! The short commands that ask the owner of the journal: status, resume, topics, stages, show, ingest.
+//! The short commands that ask the owner of the journal: status, resume, stages, show, ingest.
 
 use std::path::Path;
 
@@ -57,7 +57,7 @@ fn status_text(status: &Value) -> String {
 }
 
 /// A value without quotes.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
@@ -73,21 +73,6 @@ pub(super) fn stage(global: &Global, request: &Request, output: &Output) -> Resu
         let part = |(name, value): (&String, &Value)| format!("{name} {}", plain(value));
         answer.as_object().map(|parts| parts.iter().map(part).collect::<Vec<_>>().join(", ")).unwrap_or_default()
     })
-}
-
-pub(super) fn topics(global: &Global, output: &Output) -> Result<u8, Failure> {
-    let config = load_config(global)?;
-    let answer = ask(&config, &Request::Topics, global.timeout)?;
-    for topic in answer.as_array().into_iter().flatten() {
-        if output.is_json() {
-            output.json_line(topic)?;
-        } else {
-            let get = |name: &str| topic.get(name).map(plain).unwrap_or_default();
-            let (no, name, partitions) = (get("topic_no"), get("name"), get("partitions"));
-            output.line(&format!("{no}  {name}  {}  {partitions} partitions  {}", get("source"), get("cluster")))?;
-        }
-    }
-    Ok(0)
 }
 
 pub(super) fn show(global: &Global, seq: u64, output: &Output) -> Result<u8, Failure> {

@@ -44,10 +44,15 @@ pub(super) fn registrars(
 fn writer(config: &Config) -> Result<Writer, Failure> {
     let origin = origin(config)?;
     let key = key(&config.log.key_file, &origin)?;
-    let places = Places { data: config.log.data.clone(), heads: config.log.heads.clone() };
+    let places = places(config);
     let journal = Journal::open(&places, &origin, std::slice::from_ref(key.vkey())).map_err(SidecarError::from)?;
     let keyring = keyring(config, &origin)?;
     Ok(Writer::open(Opening { origin, key, journal, keyring })?)
+}
+
+/// Where the journal's files lie.
+pub(super) fn places(config: &Config) -> Places {
+    Places { data: config.log.data.clone(), heads: config.log.heads.clone() }
 }
 
 /// The log's name; the configuration was checked.

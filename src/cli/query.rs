@@ -1,4 +1,4 @@
-//! `query`: a registry's answer to a question, streamed; and `registry init`.
+//! `query`: a registry's answer to a question, streamed.
 
 use std::ops::ControlFlow;
 
@@ -32,7 +32,7 @@ pub(super) fn run(global: &Global, query: &args::Query, output: &Output) -> Resu
     Ok(0)
 }
 
-fn failure(error: RegistryError) -> Failure {
+pub(super) fn failure(error: RegistryError) -> Failure {
     match error {
         RegistryError::Usage { .. } => Failure::usage(error.to_string()).hint("`pinfold query` lists the questions"),
         error => {
@@ -139,20 +139,4 @@ fn object(names: &[&str], row: &[Value]) -> Json {
 /// Quoted where RFC 4180 asks for it.
 fn csv(text: &str) -> String {
     if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
-pub(super) fn registry(global: &Global, command: &args::Registry, output: &Output) -> Result<u8, Failure> {
-    let args::Registry::Init { name } = command;
-    let config = load_config(global)?;
-    let wanted = config.registry.iter().filter(|(known, _)| name.as_ref().is_none_or(|name| name == *known));
-    let runtime = super::runtime()?;
-    let mut made = Vec::new();
-    for (known, registry) in wanted {
-        open::registrar(known, registry, runtime.handle())?.init().map_err(failure)?;
-        made.push(known.clone());
-    }
-    if made.is_empty() {
-        return Err(Failure::usage("no such registry"));
-    }
-    output.object(&json!({ "initialised": made }), || format!("tables and views are there: {}", made.join(", ")))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::args::{self, Global};
 use super::control::{self, Control};
 use super::output::Output;
-use super::{Failure, load_config, logging, metrics, now, open};
+use super::{Failure, create, load_config, logging, metrics, now, open};
 use crate::config::Config;
 use crate::http::{Health, Probes, Server};
 use crate::sidecar::{Progress, Sidecar, Status};
@@ -16,10 +16,13 @@ pub(super) fn run(global: &Global, run: &args::Run, output: &Output) -> Result<u
     let config = load_config(global)?;
     let level = logging::begin(&config.logging, global, output.paints_stderr());
     let runtime = super::runtime()?;
+    if config.log.create && !open::places(&config).journal().exists() {
+        create::log(&config, &runtime)?;
+    }
     let mut sidecar = open::sidecar(&config, runtime.handle())?;
     sidecar.refuse_if_halted()?;
     attach(&mut sidecar, &config)?;
-    let control = Control::listen(&config.log.data)?;
+    let mut control = Control::listen(&config.log.data)?;
     let board = Arc::new(Board::default());
     serve(&config, &runtime, &board)?;
     let told = Arc::new(Told::default());
@@ -27,7 +30,7 @@ pub(super) fn run(global: &Global, run: &args::Run, output: &Output) -> Result<u
     tracing::info!(origin = config.log.origin, size = sidecar.size().0, "running");
     let started = Instant::now();
     let reread = |sidecar: &mut Sidecar| reconnect(sidecar, &config, runtime.handle());
-    let outcome = drive(&mut sidecar, &control, &board, &told, reread, run, global.timeout);
+    let outcome = drive(&mut sidecar, &mut control, &board, &told, reread, run, global.timeout);
     drop(control);
     let totals = sidecar.totals();
     let summary = control::summary(&sidecar, totals, started.elapsed());
@@ -154,7 +157,7 @@ fn watch_signals(runtime: &tokio::runtime::Runtime, told: &Arc<Told>, global: &G
 
 fn drive(
     sidecar: &mut Sidecar,
-    control: &Control,
+    control: &mut Control,
     board: &Board,
     told: &Told,
     reread: impl Fn(&mut Sidecar),

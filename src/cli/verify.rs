@@ -5,7 +5,7 @@
 //! confirm. Contract: surface.md, Commands and JSON.
 
 mod answer;
-mod files;
+pub(super) mod files;
 mod journal;
 mod keys;
 mod registries;
@@ -49,7 +49,7 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
     input.payload_sample = verify.sample.map(|count| audit::sample(source.segments(), count, seed));
     let head = beside.as_ref().and_then(|beside| beside.head.as_deref());
     input.own_head = head.filter(|head| Statement::parse(head).is_ok()).map(str::to_owned);
-    let mut report = audit(&source, &input, output)?;
+    let mut report = audit(source.archive(), source.segments(), &input, output)?;
     if let Some(sample) = &input.payload_sample {
         let detail = format!(
             "the payloads of {} of {} segments were read (--seed {seed}); nothing is shown about the others",
@@ -131,7 +131,7 @@ impl Source {
 }
 
 /// The archive in a directory: itself, or `data/archive` of a log's.
-fn archive_of(dir: &Path) -> PathBuf {
+pub(super) fn archive_of(dir: &Path) -> PathBuf {
     let nested = dir.join("data/archive");
     if dir.join("pinfold.toml").is_file() && nested.is_dir() { nested } else { dir.to_path_buf() }
 }
@@ -233,11 +233,15 @@ fn any_seed() -> u64 {
 }
 
 /// Checks the segments on all cores and joins them in order; says on a terminal how far it is.
-fn audit(source: &Source, input: &AuditInput, output: &Output) -> Result<Report, Failure> {
-    let segments = source.segments();
+pub(super) fn audit(
+    archive: &dyn Archive,
+    segments: u64,
+    input: &AuditInput,
+    output: &Output,
+) -> Result<Report, Failure> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let wrong_call = |refused: Refused| Failure::usage(format!("a note in hand: {}", refused.what));
-    let report = crate::archive::audit(source.archive(), segments, input, threads, |audit| {
+    let report = crate::archive::audit(archive, segments, input, threads, |audit| {
         output.progress(&format!("{} of {segments} segments, {} entries", audit.next_segment(), audit.size()));
     });
     output.progress("");

@@ -26,8 +26,8 @@ pub enum Fate {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Another process, or another handle of this one, owns the journal.
-    #[error("journal {}: another process owns it", .0.display())]
-    InUse(PathBuf),
+    #[error("journal {}: another process owns it{}", .0.journal.display(), .0.pid_text())]
+    InUse(Owned),
     /// There is none at this place.
     #[error("journal {}: does not exist", .0.display())]
     Missing(PathBuf),
@@ -176,6 +176,33 @@ pub enum JournalError {
     },
 }
 
+/// A journal that another process owns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owned {
+    /// The journal.
+    pub journal: PathBuf,
+    /// The owner, as its lock file says.
+    pub pid: Option<u32>,
+}
+
+impl Owned {
+    fn pid_text(&self) -> String {
+        self.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+    }
+
+    fn hint(&self) -> String {
+        let socket = self.journal.with_file_name("control.sock");
+        format!(
+            "`pinfold status` asks it over {}; SIGTERM to{} ends it",
+            socket.display(),
+            match self.pid {
+                Some(pid) => format!(" {pid}"),
+                None => " it".to_owned(),
+            }
+        )
+    }
+}
+
 impl JournalError {
     /// What the caller does now.
     pub fn fate(&self) -> Fate {
@@ -201,7 +228,7 @@ impl JournalError {
     /// The next command, for the `hint:` line.
     pub fn hint(&self) -> String {
         let text = match self {
-            JournalError::InUse(_) => "ask the running sidecar: `pinfold status`",
+            JournalError::InUse(owned) => return owned.hint(),
             JournalError::Missing(_) => "`pinfold init` makes a log; after a loss: `pinfold rebuild`",
             JournalError::Exists(_) => "`pinfold run` continues it",
             JournalError::HeadKnown { .. } => "a log was here: `pinfold rebuild` restores it from its archive",

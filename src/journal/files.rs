@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::error::JournalError;
+use super::error::{JournalError, Owned};
 
 /// The layout this program writes, in `data/VERSION`.
 pub const LAYOUT: u32 = 1;
@@ -53,10 +53,17 @@ impl Places {
 pub(super) fn own(places: &Places) -> Result<File, JournalError> {
     let path = places.lock();
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = open.map_err(|e| JournalError::io("opening", &path, e))?;
+    let mut file = open.map_err(|e| JournalError::io("opening", &path, e))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::InUse(places.journal())),
+        Ok(()) => {
+            // Only for the words of a refusal; the lock is what counts.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+            Err(JournalError::InUse(Owned { journal: places.journal(), pid }))
+        }
         Err(TryLockError::Error(e)) => Err(JournalError::io("locking", &path, e)),
     }
 }
@@ -70,6 +77,19 @@ pub(super) fn check_version(places: &Places) -> Result<(), JournalError> {
         Err(e) => return Err(JournalError::io("reading", &path, e)),
     };
     if found == LAYOUT.to_string() { Ok(()) } else { Err(JournalError::Layout { path, found, known: LAYOUT }) }
+}
+
+/// Refuses a directory that a newer program wrote: what it holds is not ours to replace.
+pub(super) fn refuse_newer(places: &Places) -> Result<(), JournalError> {
+    match check_version(places) {
+        Err(JournalError::Layout { path, found, known })
+            if found.parse::<u64>().is_ok_and(|found| found > u64::from(known)) =>
+        {
+            Err(JournalError::Layout { path, found, known })
+        }
+        Err(JournalError::Layout { .. }) | Ok(()) => Ok(()),
+        Err(other) => Err(other),
+    }
 }
 
 /// Makes `dir` and its parents, readable by the owner only, and their names durable.

@@ -32,12 +32,22 @@ impl Journal {
     pub fn create(places: &Places, origin: &Origin) -> Result<Journal, JournalError> {
         files::make_dir(&places.data)?;
         let lock = files::own(places)?;
+        Journal::may_create(places)?;
+        let new = build(places, &State::empty(origin.clone()), &[], iter::empty())?;
+        fs::rename(&new, places.journal()).map_err(|e| JournalError::io("renaming", &new, e))?;
+        files::sync_dir(&places.data)?;
+        start(places, origin, &[], lock)
+    }
+
+    /// Whether `create` would find a journal, or a head file that knows one. Writes nothing.
+    ///
+    /// # Errors
+    /// `Exists`, `HeadKnown`; `Io`.
+    pub fn may_create(places: &Places) -> Result<(), JournalError> {
         if places.journal().exists() {
             return Err(JournalError::Exists(places.journal()));
         }
-        refuse_known_head(places)?;
-        build(places, &State::empty(origin.clone()), &[], iter::empty())?;
-        start(places, origin, &[], lock)
+        refuse_known_head(places)
     }
 
     /// Opens the journal of `origin`, whose live heads one of `vkeys` signed.
@@ -69,13 +79,13 @@ fn refuse_known_head(places: &Places) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// Builds `journal` beside its place and renames it: it is never there in part.
+/// Builds a journal beside its place, durably and whole, for the caller to give it its name.
 pub(super) fn build(
     places: &Places,
     state: &State,
     rules: &[u8],
     rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
-) -> Result<(), JournalError> {
+) -> Result<PathBuf, JournalError> {
     let new = places.data.join("journal.new");
     files::remove_dir(&new)?;
     let frames = Frames::new(&new);
@@ -95,8 +105,7 @@ pub(super) fn build(
     files::sync_dir(frames.dir())?;
     set_current(&new, 1)?;
     files::replace(&places.version(), format!("{LAYOUT}\n").as_bytes())?;
-    fs::rename(&new, places.journal()).map_err(|e| JournalError::io("renaming", &new, e))?;
-    files::sync_dir(&places.data)
+    Ok(new)
 }
 
 /// Opens what is there, checked; the lock is ours.

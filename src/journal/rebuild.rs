@@ -1,18 +1,22 @@
 //! A journal made anew from what the archive says: everything sealed, nothing behind it.
 //!
 //! Not the reading of the archive: the caller audits it and says what it found. The old journal is put aside whole, it
-//! may be evidence. Spec: overview.md, "sled is a working copy".
+//! may be evidence. At any moment either the old journal or the new one is in place: they change names in one step.
+//! Spec: overview.md, "sled is a working copy".
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
-use super::Journal;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 use super::error::JournalError;
 use super::files::{self, Places};
 use super::head::{Heads, verify};
 use super::open;
 use super::state::{self, PositionRow, SealRow, Sealed, State};
 use super::store::key;
+use super::{Journal, OutboxRow};
 use crate::core::checkpoint::Head;
 use crate::core::hash::Hash;
 use crate::core::note::Vkey;
@@ -36,6 +40,8 @@ pub struct Restored {
     pub positions: Vec<(Partition, PositionRow)>,
     /// The saved rules.
     pub rules: Vec<u8>,
+    /// What is still to be done with the segments.
+    pub outbox: Vec<OutboxRow>,
     /// The caller's rows.
     pub rows: Vec<(String, Vec<u8>)>,
 }
@@ -54,7 +60,7 @@ impl Journal {
     /// records it (kind 13). A journal that is there is put aside as `journal.old-N`.
     ///
     /// # Errors
-    /// `Behind`, `Forked`, `HeadTooOld` where a known head contradicts the archive; `Damaged` where `restored` contradicts
+    /// `Layout` where a newer program wrote the directory; `Behind`, `Forked`, `HeadTooOld` where a known head contradicts the archive; `Damaged` where `restored` contradicts
     /// itself; `InUse`, `Io`.
     pub fn rebuild(
         places: &Places,
@@ -66,6 +72,7 @@ impl Journal {
     ) -> Result<Journal, JournalError> {
         files::make_dir(&places.data)?;
         let lock = files::own(places)?;
+        files::refuse_newer(places)?;
         check(origin, vkeys, restored)?;
         let tree = &restored.sealed.tree;
         for (path, head) in Heads::known(places, origin, vkeys)? {
@@ -91,8 +98,8 @@ impl Journal {
             kept_from: Seq(tree.size().0),
             ..State::empty(origin.clone())
         };
-        put_aside(places)?;
-        open::build(places, &state, &restored.rules, rows(restored))?;
+        let new = open::build(places, &state, &restored.rules, rows(restored))?;
+        put_in_place(places, &new)?;
         // The head file follows the journal: a crash before this is refused at open, and the rebuild is run again.
         let mut heads = Heads::start(places)?;
         heads.write(&restored.live, true)?;
@@ -130,17 +137,24 @@ fn check(origin: &Origin, vkeys: &[Vkey], restored: &Restored) -> Result<(), Jou
 fn rows(restored: &Restored) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
     let seals = restored.seals.iter().map(|row| (key::seal(row.segment), state::encode_seal(row)));
     let positions = restored.positions.iter().map(|(at, row)| (key::position(*at), state::encode_position(row)));
+    let outbox = restored.outbox.iter().map(|row| (key::outbox(row.segment, &row.name), row.value.clone()));
     let rows = restored.rows.iter().map(|(name, value)| (key::row(name), value.clone()));
-    seals.chain(positions).chain(rows)
+    seals.chain(positions).chain(outbox).chain(rows)
 }
 
-fn put_aside(places: &Places) -> Result<(), JournalError> {
+/// Gives the finished journal its name. The one that is there takes a name of its own in the same step; a crash before
+/// it leaves a `journal.old-N` that never counted.
+fn put_in_place(places: &Places, new: &std::path::Path) -> Result<(), JournalError> {
     let journal = places.journal();
     if !journal.exists() {
-        return Ok(());
+        fs::rename(new, &journal).map_err(|e| JournalError::io("renaming", new, e))?;
+        return files::sync_dir(&places.data);
     }
     let free = (1..).map(|n| places.data.join(format!("journal.old-{n}"))).find(|path| !path.exists());
     let aside = free.unwrap_or_else(|| places.data.join("journal.old"));
-    fs::rename(&journal, &aside).map_err(|e| JournalError::io("putting aside", &journal, e))?;
+    fs::rename(new, &aside).map_err(|e| JournalError::io("renaming", new, e))?;
+    files::sync_dir(&places.data)?;
+    let swapped = renameat_with(CWD, &aside, CWD, &journal, RenameFlags::EXCHANGE);
+    swapped.map_err(|e| JournalError::io("exchanging", &journal, io::Error::from(e)))?;
     files::sync_dir(&places.data)
 }

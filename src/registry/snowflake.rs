@@ -16,7 +16,7 @@ use self::client::Client;
 use self::jwt::Tokens;
 use super::query::Filter;
 use super::sql::{self, Dialect};
-use super::{Fence, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, fence_of, judge};
+use super::{Fence, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, TABLES, fence_of, judge};
 use crate::core::hash::Hash;
 use crate::core::origin::Origin;
 use crate::core::rows::{Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
@@ -278,6 +278,17 @@ impl Registrar for Snowflake {
 
     fn heartbeat(&self, log: &LogRow, request: Uuid) -> Result<(), RegistryError> {
         self.runtime.block_on(self.put(std::slice::from_ref(log), request)).map(drop)
+    }
+
+    fn forget(&self, origin: &Origin, _request: Uuid) -> Result<(), RegistryError> {
+        // A DELETE is idempotent by itself, and one that is remembered as done would be skipped: every one has an own id.
+        self.runtime.block_on(async {
+            for table in TABLES {
+                let (doing, statement) = (format!("dropping rows of {table}"), text::forget(table));
+                self.client.execute(&doing, &statement, &[origin.to_string()], Uuid::new_v4()).await?;
+            }
+            Ok(())
+        })
     }
 
     fn head(&self, origin: &Origin) -> Result<Option<Fence>, RegistryError> {

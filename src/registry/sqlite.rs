@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ToSql, Trans
 use uuid::Uuid;
 
 use super::sql::{self, Dialect};
-use super::{Fence, Filter, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, judge};
+use super::{Fence, Filter, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, TABLES, judge};
 use crate::core::hash::Hash;
 use crate::core::origin::Origin;
 use crate::core::rows::{Kind, LogRow, PinRow, Role, Row, SegmentRows, Table, Value};
@@ -184,6 +184,16 @@ impl Registrar for Sqlite {
     fn heartbeat(&self, log: &LogRow, _request: Uuid) -> Result<(), RegistryError> {
         let log = std::slice::from_ref(log);
         self.transaction("the heartbeat", |transaction| put::rows(&self.name, transaction, log))
+    }
+
+    fn forget(&self, origin: &Origin, _request: Uuid) -> Result<(), RegistryError> {
+        self.transaction("dropping the log's rows", |transaction| {
+            for table in TABLES {
+                let gone = transaction.execute(&format!("DELETE FROM {table} WHERE origin = ?1"), [origin.as_str()]);
+                gone.map_err(|error| failure(&self.name, &format!("dropping rows of {table}"), &error))?;
+            }
+            Ok(())
+        })
     }
 
     fn head(&self, origin: &Origin) -> Result<Option<Fence>, RegistryError> {

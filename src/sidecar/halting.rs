@@ -36,6 +36,7 @@ impl Sidecar {
         let halted = self.writer.journal.state().halted.clone();
         if halted.is_some() {
             self.writer.journal.append(&Commit { resume: true, ..Commit::default() })?;
+            self.meet_newcomers()?;
         }
         Ok(halted)
     }

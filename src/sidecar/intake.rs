@@ -19,7 +19,9 @@ use crate::core::identity::Rules as Identity;
 use crate::core::leaf::{Body, End, GapRange, GapReason};
 use crate::core::position::Partition;
 use crate::core::time::Timestamp;
-use crate::ingest::{Again, Arrival, Budget, Held, Positions, Reached, Source, SourceKind, Standing, Topic};
+use crate::ingest::{
+    Again, Arrival, Budget, Held, Positions, Reached, Source, SourceError, SourceKind, Standing, Topic,
+};
 use crate::journal::PositionRow;
 
 /// How long a seal waits for the broker to say whether the partitions are still ours.
@@ -161,7 +163,7 @@ impl Intake {
     ) -> Result<usize, SidecarError> {
         if self.pipe.is_empty() {
             self.tell(writer)?;
-            for arrival in self.source.poll(budget)? {
+            for arrival in self.poll(writer, budget)? {
                 self.pipe.put(arrival);
             }
         }
@@ -250,7 +252,19 @@ impl Intake {
                     // A cut record has no MAC to compare; what retention or compaction took proves nothing.
                     Again::Cut(_) | Again::Expired | Again::Absent => false,
                 };
+                if is_other && topic.origin == SourceKind::File {
+                    return Err(SourceError::PrefixChanged {
+                        source_name: self.source.name().to_owned(),
+                        records: offset + 1,
+                        bytes: 0,
+                        expected: format!("the record archived from offset {offset}"),
+                        found: "another record".to_owned(),
+                    }
+                    .into());
+                }
                 if is_other {
+                    let name = self.name_of(&topic);
+                    writer.note_divergence(&name, None)?;
                     let (topic, partition) = (topic.name.clone(), place.partition);
                     return Err(SidecarError::Rewritten { topic, partition, offset });
                 }
@@ -316,7 +330,7 @@ impl Intake {
 
     /// Makes sure that a topic is declared as it now is; gives its number.
     fn declare(&self, writer: &mut Writer, topic: &Topic) -> Result<u64, SidecarError> {
-        let name = self.rule(topic).map_or(topic.name.as_str(), |rule| rule.name(&topic.name)).to_owned();
+        let name = self.name_of(topic);
         match writer.topics().standing(topic, &name) {
             TopicStanding::Known(topic_no) => Ok(topic_no),
             TopicStanding::Declare(declared) => {
@@ -324,9 +338,26 @@ impl Intake {
                 writer.declare(declared)
             }
             TopicStanding::OtherCluster { expected, found } => {
+                writer.note_divergence(&name, Some(topic))?;
                 Err(SidecarError::OtherCluster { topic: name, expected, found })
             }
         }
+    }
+
+    /// What the source has to say. One that met rewritten history is noted for `topic adopt`.
+    fn poll(&mut self, writer: &mut Writer, budget: Budget) -> Result<Vec<Arrival>, SidecarError> {
+        let polled = self.source.poll(budget);
+        if let Err(SourceError::Rewritten { topic, .. }) = &polled {
+            let rule = self.rules.iter().find(|rule| rule.applies(topic));
+            let name = rule.map_or(topic.as_str(), |rule| rule.name(topic)).to_owned();
+            writer.note_divergence(&name, None)?;
+        }
+        Ok(polled?)
+    }
+
+    /// The topic's name in the log.
+    fn name_of(&self, topic: &Topic) -> String {
+        self.rule(topic).map_or(topic.name.as_str(), |rule| rule.name(&topic.name)).to_owned()
     }
 
     fn rule(&self, topic: &Topic) -> Option<&TopicRule> {

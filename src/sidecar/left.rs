@@ -1,8 +1,11 @@
 //! What is left to do: for `--until-idle`, and for commands that push one stage.
 
 use super::Sidecar;
+use super::error::SidecarError;
 use super::intake::Intake;
 use super::outbox::Task;
+use super::registering::again::again;
+use crate::core::time::Timestamp;
 
 impl Sidecar {
     /// Whether everything is read, sealed, pinned and registered, as far as it is required. What is left are our own
@@ -30,6 +33,24 @@ impl Sidecar {
         let lanes = || self.pinning.lanes().chain(self.registering.lanes());
         let is_required = |task: &Task| lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
         self.outbox.tasks(is_required).count()
+    }
+
+    /// Tasks left of the registry of this name.
+    pub fn open_of_registry(&self, name: &str) -> usize {
+        self.outbox.tasks(|task| task.is_for(name) && !matches!(task, Task::Pin { .. })).count()
+    }
+
+    /// Asks the registry of this name to drop the log's rows and to be given them anew; false where there is none.
+    ///
+    /// # Errors
+    /// Those of a commit.
+    pub fn rebuild_registry(&mut self, name: &str, now: Timestamp) -> Result<bool, SidecarError> {
+        if !self.registering.lanes().any(|lane| lane.name == name) {
+            return Ok(false);
+        }
+        self.outbox.put(&mut self.writer, 0, again(name, now, true));
+        self.writer.commit()?;
+        Ok(true)
     }
 
     /// Tasks left of required pin targets, and with `with_registries` of registries.

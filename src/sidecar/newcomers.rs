@@ -3,11 +3,15 @@
 use super::Sidecar;
 use super::error::SidecarError;
 use super::outbox::Task;
+use super::registering::again::again;
 
 impl Sidecar {
     /// Gives targets and registries that came to the configuration later the segments they lack, and drops the tasks
-    /// of those that left it.
+    /// of those that left it. A halted log takes no commit: they are met when it goes on.
     pub(super) fn meet_newcomers(&mut self) -> Result<(), SidecarError> {
+        if self.writer.journal.state().halted.is_some() {
+            return Ok(());
+        }
         let segments = self.writer.journal.state().sealed.segments;
         let at = self.writer.journal.state().recorded_at;
         let wanted: Vec<Task> = self.pinning.tasks(at).chain(self.registering.tasks(at)).collect();
@@ -22,6 +26,13 @@ impl Sidecar {
         for task in wanted {
             let row = format!("since/{}", task.name());
             if self.writer.journal.row(&row)?.is_some() {
+                continue;
+            }
+            if let Task::Register { registry, .. } = &task {
+                if segments > 0 {
+                    self.outbox.put(&mut self.writer, 0, again(registry, at, false));
+                }
+                self.writer.put_row(&row, Some(segments.to_be_bytes().to_vec()));
                 continue;
             }
             for segment in 0..segments {

@@ -90,6 +90,18 @@ pub(super) enum Task {
         at: Option<Timestamp>,
         /// When the segment was sealed.
         since: Timestamp,
+        /// Whether an entry states it already, from before the registry was written anew.
+        #[serde(default)]
+        is_stated: bool,
+    },
+    /// Register all segments, again or for the first time.
+    Again {
+        /// The registry's name.
+        registry: String,
+        /// When it was asked for.
+        since: Timestamp,
+        /// Whether every row of the log is dropped first.
+        drops_rows: bool,
     },
     /// Tell a registry, which has the segment, of a pin that came later.
     RegisterPin {
@@ -114,6 +126,7 @@ impl Task {
         match self {
             Task::Pin { target, .. } => format!("pin/{target}"),
             Task::Register { registry, .. } => format!("register/{registry}"),
+            Task::Again { registry, .. } => format!("again/{registry}"),
             Task::RegisterPin { registry, target, .. } => format!("register-pin/{registry}/{target}"),
         }
     }
@@ -122,7 +135,9 @@ impl Task {
     pub(super) fn is_for(&self, lane: &str) -> bool {
         match self {
             Task::Pin { target, .. } => target == lane,
-            Task::Register { registry, .. } | Task::RegisterPin { registry, .. } => registry == lane,
+            Task::Register { registry, .. } | Task::Again { registry, .. } | Task::RegisterPin { registry, .. } => {
+                registry == lane
+            }
         }
     }
 
@@ -130,7 +145,7 @@ impl Task {
     pub(super) fn is_stage_of(&self, lane: &str) -> bool {
         match self {
             Task::Pin { target, .. } => target == lane,
-            Task::Register { registry, .. } => registry == lane,
+            Task::Register { registry, .. } | Task::Again { registry, .. } => registry == lane,
             Task::RegisterPin { .. } => false,
         }
     }
@@ -138,7 +153,10 @@ impl Task {
     /// When the work was to be done first.
     pub(super) fn since(&self) -> Timestamp {
         match self {
-            Task::Pin { since, .. } | Task::Register { since, .. } | Task::RegisterPin { at: since, .. } => *since,
+            Task::Pin { since, .. }
+            | Task::Register { since, .. }
+            | Task::Again { since, .. }
+            | Task::RegisterPin { at: since, .. } => *since,
         }
     }
 
@@ -166,7 +184,9 @@ mod tests {
                 request: Some(Uuid::nil()),
                 at: Some(Timestamp(7)),
                 since: Timestamp(1),
+                is_stated: false,
             },
+            Task::Again { registry: "local".into(), since: Timestamp(1), drops_rows: true },
             Task::RegisterPin {
                 registry: "local".into(),
                 target: "kubo".into(),
@@ -181,6 +201,6 @@ mod tests {
             assert_eq!(Task::decode(&task.encode()).as_ref(), Some(task));
         }
         names.dedup();
-        assert_eq!(names.len(), 3);
+        assert_eq!(names.len(), 4);
     }
 }

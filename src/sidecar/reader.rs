@@ -6,7 +6,7 @@ use prost::Message;
 use zeroize::Zeroizing;
 
 use super::error::SidecarError;
-use super::writer::{OPERATOR, own};
+use super::writer::{OPERATOR, QUARANTINE, own};
 use crate::core::hash::Hash;
 use crate::core::leaf::{LeafView, PartRef};
 use crate::core::part::{self, Opened, Place, SealingKey, Zstd};
@@ -124,4 +124,17 @@ fn decode<M: Message + Default>(body: &[u8]) -> Result<M, crate::core::finding::
 /// The first part of a leaf with its frame.
 pub(super) fn first_part<'a>(view: &LeafView<'_>, frames: &'a [Vec<u8>]) -> Option<(PartRef, &'a [u8])> {
     Some((view.parts().next()?, frames.first()?.as_slice()))
+}
+
+/// Counts the record at `seq` for every person its operator part names. A quarantined record is of nobody.
+///
+/// # Errors
+/// Those of the keyring.
+pub(super) fn count_people(keyring: &mut Keyring, operator: &v1::OperatorPart, seq: Seq) -> Result<(), SidecarError> {
+    for key in operator.keys.iter().filter(|key| key.class != QUARANTINE) {
+        if let Ok(subject) = <[u8; 16]>::try_from(key.subject_ref.as_slice()) {
+            keyring.count(SubjectRef(subject), seq)?;
+        }
+    }
+    Ok(())
 }

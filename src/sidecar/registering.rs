@@ -4,6 +4,8 @@
 //! or a rollback, and halts. The id and the time of a request are durable before it is sent, so that a repetition after
 //! a crash is the same request and the row says what its kind 7 entry says.
 
+pub(super) mod again;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use super::error::{SidecarError, registry_hint};
 use super::lane::{Answers, Lane};
 use super::outbox::{Outbox, Task};
 use super::stored::Stored;
-use super::writer::Writer;
+use super::writer::{Writer, own};
 use crate::core::leaf::Body;
 use crate::core::origin::Origin;
 use crate::core::rows::{Fold, FoldError, LogRow, PinRow, Sealed, SegmentRows, pin_row};
@@ -68,6 +70,8 @@ enum Done {
     Pins(Vec<(u64, String)>),
     /// It took the heartbeat.
     Heard,
+    /// It can be given all segments.
+    Ready,
 }
 
 /// A head of ours, to be reported.
@@ -113,7 +117,13 @@ impl Registering {
 
     /// One task for each registry.
     pub(super) fn tasks(&self, since: Timestamp) -> impl Iterator<Item = Task> {
-        let task = move |lane: &Lane| Task::Register { registry: lane.name.clone(), request: None, at: None, since };
+        let task = move |lane: &Lane| Task::Register {
+            registry: lane.name.clone(),
+            request: None,
+            at: None,
+            since,
+            is_stated: false,
+        };
         self.lanes().map(task)
     }
 
@@ -176,7 +186,7 @@ impl Registering {
             match result {
                 Ok(done) => {
                     registry.lane.succeeded(now);
-                    registry.done(writer, outbox, done, now)?;
+                    registry.done(writer, outbox, &self.archive, done, now)?;
                     count += 1;
                 }
                 Err(error) if error.is_halt() => return Err(error.into()),
@@ -194,6 +204,10 @@ impl Registering {
 /// What is sent.
 enum Request {
     Meet,
+    Again {
+        request: Uuid,
+        drops_rows: bool,
+    },
     Segment {
         segment: u64,
         rows: Box<SegmentRows>,
@@ -218,6 +232,12 @@ impl Request {
             Request::Meet => {
                 registrar.init()?;
                 registrar.head(origin).map(Done::Met)
+            }
+            Request::Again { request, drops_rows } => {
+                if drops_rows {
+                    registrar.forget(origin, request)?;
+                }
+                Ok(Done::Ready)
             }
             Request::Segment { segment, rows, request, from, to, at, report } => {
                 let receipt = registrar.register(&rows, request)?;
@@ -249,13 +269,16 @@ impl Registry {
         now: Timestamp,
     ) -> Result<Option<Request>, SidecarError> {
         let Some(fence) = self.fence else { return Ok(Some(Request::Meet)) };
+        if let Some(drops_rows) = self.is_to_drop(outbox) {
+            return Ok(Some(Request::Again { request: random_uuid(writer)?, drops_rows }));
+        }
         let is_ours = |task: &Task| matches!(task, Task::Register { registry, .. } if *registry == self.lane.name);
         let due = outbox.first_open(is_ours).filter(|segment| *segment < released);
         if let Some(segment) = due {
             let (request, at, since) = self.prepare(writer, outbox, segment, now)?;
             let Some(row) = writer.journal.seal(segment)? else { return Ok(None) };
             let rows = self.rows(writer, archive, &row, since, at)?;
-            let to = Fence { size: row.end(), root: row.root };
+            let to = Registry::fence_after(fence, &row);
             let report = Box::new(self.report(writer, settings, &row, now)?);
             let rows = Box::new(rows);
             return Ok(Some(Request::Segment { segment, rows, request, from: fence, to, at, report }));
@@ -287,7 +310,9 @@ impl Registry {
         }
         let since = known.map_or(now, |task| task.since());
         let (request, at) = (random_uuid(writer)?, writer.record_time(now)?);
-        outbox.put(writer, segment, Task::Register { registry, request: Some(request), at: Some(at), since });
+        let (request_id, time) = (Some(request), Some(at));
+        let task = Task::Register { registry, request: request_id, at: time, since, is_stated: false };
+        outbox.put(writer, segment, task);
         writer.commit()?;
         Ok((request, at, since))
     }
@@ -362,6 +387,7 @@ impl Registry {
         &mut self,
         writer: &mut Writer,
         outbox: &mut Outbox,
+        archive: &std::path::Path,
         done: Done,
         now: Timestamp,
     ) -> Result<(), SidecarError> {
@@ -387,6 +413,7 @@ impl Registry {
                 writer.commit()?;
             }
             Done::Heard => self.last_said = now,
+            Done::Ready => self.register_all(writer, outbox, archive)?,
         }
         Ok(())
     }
@@ -399,13 +426,15 @@ impl Registry {
         receipt: Receipt,
     ) -> Result<(), SidecarError> {
         let name = format!("register/{}", self.lane.name);
-        let (Some(row), Some(Task::Register { at: Some(at), .. })) =
+        let (Some(row), Some(Task::Register { at: Some(at), is_stated, .. })) =
             (writer.journal.seal(segment)?, outbox.get(segment, &name).cloned())
         else {
             return Ok(());
         };
         let registrar = self.lane.name.clone();
-        writer.push(Body::Registered { at, seal: row.seal, receipt: receipt.text, registrar }, None, Vec::new())?;
+        if !is_stated {
+            writer.push(Body::Registered { at, seal: row.seal, receipt: receipt.text, registrar }, None, Vec::new())?;
+        }
         outbox.end(writer, segment, &name);
         writer.commit()
     }

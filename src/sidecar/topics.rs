@@ -85,6 +85,17 @@ impl Topics {
         self.rows().find(|(_, row)| row.name == name && row.source == source && !row.is_replaced)
     }
 
+    /// The broker's topic called `name` in the log, as it was last declared.
+    pub(super) fn current_of_broker(&self, name: &str) -> Option<(u64, &TopicRow)> {
+        let source = TopicSource::Kafka.as_str();
+        self.rows().find(|(_, row)| row.name == name && row.source == source && !row.is_replaced)
+    }
+
+    /// The number the next new topic gets.
+    pub(super) fn next_no(&self) -> u64 {
+        u64::try_from(self.0.len()).unwrap_or(u64::MAX)
+    }
+
     /// What `topic`, called `name` in the log, is to it.
     pub(super) fn standing(&self, topic: &ingest::Topic, name: &str) -> TopicStanding {
         let declare = |why, replaces, topic_no| {
@@ -100,7 +111,7 @@ impl Topics {
                 partitions: u64::from(topic.partitions),
             })
         };
-        let next_no = u64::try_from(self.0.len()).unwrap_or(u64::MAX);
+        let next_no = self.next_no();
         match self.current(topic, name) {
             None => declare(TopicWhy::New, None, next_no),
             Some((_, row)) if row.cluster != topic.cluster => {

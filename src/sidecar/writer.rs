@@ -87,9 +87,19 @@ pub(super) struct Waiting {
 
 const ROW_SEALED_RULES: &str = "sealed-rules/";
 const ROW_EPOCHS: &str = "epoch/";
-const ROW_EPOCH: &str = "epoch-opened-at";
-const ROW_COUNTS: &str = "counts";
-const ROW_KEYRING: &str = "keyring-mark";
+pub(super) const ROW_EPOCH: &str = "epoch-opened-at";
+pub(super) const ROW_COUNTS: &str = "counts";
+pub(super) const ROW_KEYRING: &str = "keyring-mark";
+
+/// The row with the first seq of epoch `number`.
+pub(super) fn epoch_row(number: u64) -> String {
+    format!("{ROW_EPOCHS}{number:08}")
+}
+
+/// The row of the `n`th chunk of the rules after the last sealed segment.
+pub(super) fn sealed_rules_row(n: usize) -> String {
+    format!("{ROW_SEALED_RULES}{n:04}")
+}
 
 impl Writer {
     /// Counts an entry among those that wait for the next seal.
@@ -117,7 +127,7 @@ impl Writer {
         let chunks = bytes.chunks(journal::ROW_BYTES_MAX).map(|chunk| Some(chunk.to_vec()));
         // Rules only grow, so no chunk of an earlier one stays behind.
         for (n, chunk) in chunks.enumerate() {
-            self.put_row(&format!("{ROW_SEALED_RULES}{n:04}"), chunk);
+            self.put_row(&sealed_rules_row(n), chunk);
         }
         self.sealed_rules = rules;
     }
@@ -291,7 +301,7 @@ impl Writer {
     }
 
     fn note_epoch(&mut self, number: u64, seq: Seq, now: Timestamp) {
-        self.put_row(&format!("{ROW_EPOCHS}{number:08}"), Some(seq.0.to_be_bytes().to_vec()));
+        self.put_row(&epoch_row(number), Some(seq.0.to_be_bytes().to_vec()));
         self.put_row(ROW_EPOCH, Some(now.0.to_be_bytes().to_vec()));
     }
 

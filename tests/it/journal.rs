@@ -414,6 +414,7 @@ fn a_rebuilt_journal_ends_at_the_last_seal_and_goes_on() {
         seals,
         positions: journal.positions().unwrap(),
         rules: journal.rules().unwrap(),
+        outbox: Vec::new(),
         rows: vec![("topic".to_owned(), b"x".to_vec())],
     };
     journal.append(&maker.commit(20)).unwrap();

@@ -11,6 +11,8 @@
     reason = "helpers outside a test function may fail loudly too"
 )]
 
+mod admin;
+mod adopt;
 #[allow(dead_code, reason = "the tests against peers use the rest")]
 #[path = "../harness/binary.rs"]
 mod binary;
@@ -32,6 +34,8 @@ mod negative;
 mod powercut;
 mod proto_drift;
 mod readme;
+mod rebuild;
+mod registry_rebuild;
 mod reload;
 mod rfc6962;
 #[path = "../harness/shim.rs"]

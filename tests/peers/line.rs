@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::peer::{kafka, kubo};
 
 /// The value of a record: a consent event about one of `count / 10` people.
-fn event(topic: &str, i: usize) -> String {
+pub(crate) fn event(topic: &str, i: usize) -> String {
     serde_json::json!({
         "specversion": "1.0", "id": format!("{topic}-{i}"), "source": "urn:test", "type": "com.maily.consent.v1",
         "data": {
@@ -22,12 +22,12 @@ fn event(topic: &str, i: usize) -> String {
 }
 
 /// A log of two topics, pinned to a node.
-struct Log {
+pub(crate) struct Log {
     dir: TempDir,
 }
 
 impl Log {
-    fn new(brokers: &str, topics: &[&str], node: &kubo::Node) -> Log {
+    pub(crate) fn new(brokers: &str, topics: &[&str], node: &kubo::Node) -> Log {
         let log = Log { dir: tempfile::tempdir().unwrap() };
         let made = log.run(&["init", log.path("").to_str().unwrap(), "--origin", "example.com/test/peers"]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -46,11 +46,11 @@ impl Log {
         log
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join("log").join(name)
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pinfold"));
         command.args(args).arg("--json");
         if args[0] != "init" {
@@ -59,7 +59,7 @@ impl Log {
         command.output().unwrap()
     }
 
-    fn lines(&self, args: &[&str], exit: i32) -> Vec<Value> {
+    pub(crate) fn lines(&self, args: &[&str], exit: i32) -> Vec<Value> {
         let output = self.run(args);
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(exit), "{args:?}: {stdout}{stderr}");

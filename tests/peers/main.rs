@@ -25,6 +25,7 @@ mod ledger;
 mod line;
 mod peer;
 mod readers;
+mod recovery;
 mod registry;
 #[allow(dead_code, reason = "the offline tests use the rest")]
 #[path = "../harness/shim.rs"]

@@ -50,6 +50,8 @@ enum Imported {
 
 impl Kubo {
     async fn pin_car(&self, car: &CarFile) -> Result<Receipt, PinError> {
+        // Before the pin: a segment that is held without its mark would be overlooked.
+        self.mark(car).await?;
         let own = car.clone();
         let own = self.blocking(move || car::check_own(&own)).await?;
         // An import over a good pin gains nothing, and over a damaged block it would cost the pin.

@@ -13,10 +13,12 @@ use crate::core::rules::Fault;
 /// Segments of one archive, at most: a segment every ten minutes for twenty years. A file of a higher number would make
 /// every number below it a missing segment.
 pub(super) const SEGMENTS_MAX: u64 = 1 << 20;
+use crate::core::car::Limits;
+use crate::core::segment::read::Proof;
 
 /// Where each file is.
 #[derive(Debug, Default)]
-pub(super) struct Files {
+pub(in crate::cli) struct Files {
     paths: BTreeMap<(u64, File), PathBuf>,
     leftovers: Vec<String>,
     beyond: Vec<String>,
@@ -35,9 +37,16 @@ fn parse(name: &str) -> Option<(u64, File)> {
     (digits == format!("{number:06}")).then_some((number, file))
 }
 
+/// The segments whose proof files are in a directory.
+pub(in crate::cli) fn numbers_of(dir: &Path) -> Result<Vec<u64>, Failure> {
+    let files = Files::of_dir(dir)?;
+    let proofs = files.paths.into_keys().filter(|(_, file)| *file == File::Proof);
+    Ok(proofs.map(|(segment, _)| segment).collect())
+}
+
 impl Files {
     /// All files of a directory. What ends in `.car` and has no name of an archive is left over.
-    pub(super) fn of_dir(dir: &Path) -> Result<Files, Failure> {
+    pub(in crate::cli) fn of_dir(dir: &Path) -> Result<Files, Failure> {
         let mut files = Files::default();
         let entries = fs::read_dir(dir).map_err(|e| Failure::file("reading", dir, &e))?;
         for entry in entries {
@@ -48,7 +57,7 @@ impl Files {
     }
 
     /// Files given one by one.
-    pub(super) fn of_files(paths: &[PathBuf]) -> Result<Files, Failure> {
+    pub(in crate::cli) fn of_files(paths: &[PathBuf]) -> Result<Files, Failure> {
         let mut files = Files::default();
         for path in paths {
             if !path.is_file() {
@@ -74,7 +83,7 @@ impl Files {
     }
 
     /// How many segments there are, those missing before the newest included.
-    pub(super) fn segments(&self) -> u64 {
+    pub(in crate::cli) fn segments(&self) -> u64 {
         self.paths.keys().filter(|(_, file)| *file == File::Proof).map(|(segment, _)| segment + 1).max().unwrap_or(0)
     }
 
@@ -88,6 +97,17 @@ impl Files {
             let fault = Fault::of(Code::LimitExceeded, name, format!("a segment number below {SEGMENTS_MAX}"), name);
             report.add("blocks", None, fault);
         }
+    }
+
+    /// The first segment that should have a payload file and has none.
+    pub(in crate::cli) fn payload_missing(&self) -> Option<u64> {
+        let has_payload = |path: &PathBuf| {
+            let proof = fs::File::open(path).ok().and_then(|file| Proof::open(file, Limits::default()).ok());
+            proof.is_some_and(|proof| proof.seal().payload.is_some())
+        };
+        let mut proofs = self.paths.iter().filter(|((_, file), _)| *file == File::Proof);
+        let is_missing = |segment: u64| !self.paths.contains_key(&(segment, File::Payload));
+        proofs.find(|((segment, _), path)| is_missing(*segment) && has_payload(path)).map(|((segment, _), _)| *segment)
     }
 }
 

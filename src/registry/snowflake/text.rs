@@ -101,6 +101,11 @@ pub(super) const ADVANCE: &str = "MERGE INTO registration_hwm t USING (SELECT CA
 /// Where the fence is: one row, or none.
 pub(super) const FENCE: &str = "SELECT size, root FROM registration_hwm WHERE origin = CAST(? AS VARCHAR)";
 
+/// Drops all rows of a log from a table.
+pub(super) fn forget(table: &str) -> String {
+    format!("DELETE FROM {table} WHERE origin = CAST(? AS VARCHAR)")
+}
+
 /// A cell as a text bind.
 pub(super) fn write(value: &Value) -> String {
     match value {

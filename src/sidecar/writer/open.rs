@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::super::known::{Known, SharedKnown};
-use super::super::reader::first_part;
+use super::super::reader::{count_people, first_part};
 use super::super::topics::{self, TopicRow};
 use super::*;
-use crate::keyring::{Mark, SubjectRef};
+use crate::keyring::Mark;
 
 /// What a log is opened with.
 pub struct Opening {
@@ -131,6 +131,9 @@ impl Writer {
         }
         writer.clock_step = writer.journal.row(ROW_CLOCK)?.map(|bytes| Timestamp(be64(&bytes)));
         writer.recount()?;
+        if writer.journal.state().halted.is_none() {
+            writer.say_what_was_restored()?;
+        }
         Ok(writer)
     }
 
@@ -146,10 +149,8 @@ impl Writer {
             let view = own("a stored leaf", LeafView::decode(&entry.leaf))?;
             let Some((part, frame)) = first_part(&view, &entry.frames).filter(|_| view.src.is_some()) else { continue };
             let operator = self.reader.operator(&mut self.keyring, entry.seq, part, frame)?;
-            for key in operator.iter().flat_map(|part| &part.keys).filter(|key| key.class != QUARANTINE) {
-                if let Ok(subject) = <[u8; 16]>::try_from(key.subject_ref.as_slice()) {
-                    self.keyring.count(SubjectRef(subject), entry.seq)?;
-                }
+            if let Some(operator) = operator {
+                count_people(&mut self.keyring, &operator, entry.seq)?;
             }
         }
         self.await_seal()

@@ -68,7 +68,9 @@ impl Kafka {
         let kafka = Kafka { dir, plain_port, tls_port, child: None };
         let scram = format!("SCRAM-SHA-256=[name={USER},password={PASSWORD}]");
         let config = kafka.path("server.properties");
-        let mut format = java(&["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"]);
+        // 16 bytes in base64: every broker is a cluster of its own.
+        let cluster = format!("MkU3OEVBNTcwNT{plain_port:06}Qg");
+        let mut format = java(&["kafka.tools.StorageTool", "format", "-t", &cluster, "-c"]);
         run(format.arg(config).args(["--add-scram", &scram]));
         kafka
     }

@@ -1,0 +1,205 @@
+//! Rewritten broker history: it halts, every start repeats it, and only `adopt` goes on, under a new topic number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pinfold::core::decode::{Format, Limits};
+use pinfold::core::identity::{Form, Rules as Identity};
+use pinfold::core::note::Skey;
+use pinfold::core::origin::Origin;
+use pinfold::core::record::Record;
+use pinfold::core::time::Timestamp;
+use pinfold::ingest::{
+    Again, Arrival, Arrived, Budget, End, Positions, Reached, Source, SourceError, SourceKind, Standing, Topic, Trouble,
+};
+use pinfold::journal::{Journal, JournalError, Places};
+use pinfold::keyring::{Kek, Keyring};
+use pinfold::sidecar::{Opening, Settings, Sidecar, SidecarError, TopicRule, Which, Writer};
+
+const DAY: Timestamp = Timestamp(1_767_225_600_000_000);
+
+fn topic(cluster: &str) -> Arc<Topic> {
+    let (name, topic_id) = ("consent".to_owned(), "id".to_owned());
+    Arc::new(Topic {
+        name,
+        origin: SourceKind::Kafka,
+        cluster: cluster.to_owned(),
+        topic_id,
+        partitions: 1,
+        shared: false,
+    })
+}
+
+fn record(value: &str) -> Record {
+    Record { value: Some(value.as_bytes().to_vec()), ..Record::default() }
+}
+
+/// A broker whose one partition holds these values from offset 0, met from where the log stands.
+struct Broker {
+    arrivals: Vec<Arrival>,
+}
+
+impl Broker {
+    fn new(cluster: &str, values: &[&str], positions: &dyn Positions) -> Broker {
+        let topic = topic(cluster);
+        let held = positions.held(&topic, 0);
+        let (next, last) = held.as_ref().map_or((0, None), |held| (held.next, held.last));
+        let mut arrivals = vec![Arrival::Assigned { topic: Arc::clone(&topic), partition: 0, held }];
+        let at = |offset: u64| values.get(usize::try_from(offset).unwrap()).copied();
+        if let Some((offset, value)) = last.and_then(|last| Some((last, at(last)?))) {
+            let (topic, again) = (Arc::clone(&topic), Again::Record(record(value)));
+            arrivals.push(Arrival::Last { topic, partition: 0, offset, again });
+        }
+        let records = (next..).map_while(|offset| Some(Arrived { offset, record: record(at(offset)?), cut: None }));
+        let (records, state) = (records.collect(), Vec::new());
+        arrivals.push(Arrival::Records { topic, partition: 0, records, state });
+        Broker { arrivals }
+    }
+}
+
+impl Source for Broker {
+    fn name(&self) -> &str {
+        "redpanda"
+    }
+    fn poll(&mut self, _: Budget) -> Result<Vec<Arrival>, SourceError> {
+        Ok(std::mem::take(&mut self.arrivals))
+    }
+    fn committed(&mut self, _: &[Reached]) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn committed_before_seal(&mut self, _: &[Reached], _: Duration) -> Result<Standing, SourceError> {
+        Ok(Standing::Held)
+    }
+    fn pause(&mut self) {}
+    fn resume(&mut self) {}
+    fn is_idle(&self) -> bool {
+        self.arrivals.is_empty()
+    }
+    fn ends(&self) -> Vec<End> {
+        Vec::new()
+    }
+    fn trouble(&self) -> Option<Trouble> {
+        None
+    }
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Place {
+    fn new() -> Place {
+        let place = Place {
+            dir: tempfile::tempdir().unwrap(),
+            runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap(),
+        };
+        let (origin, key, places) = place.parts();
+        let kek = Kek::generate().unwrap();
+        kek.write(&place.dir.path().join("kek")).unwrap();
+        let keyring = Keyring::create(&place.dir.path().join("keyring"), &kek, origin.oid()).unwrap();
+        let journal = Journal::create(&places, &origin).unwrap();
+        let recovery = Skey::from_seed("example.com/adopt/recovery", &[8; 32]).unwrap().vkey().to_string();
+        let opening = Opening { origin, key, journal, keyring };
+        Writer::create(opening, &recovery, &["consent_proof".to_owned()], DAY).unwrap().close().unwrap();
+        place
+    }
+
+    fn parts(&self) -> (Origin, Skey, Places) {
+        let origin = Origin::new("example.com/adopt").unwrap();
+        let key = Skey::from_seed(origin.as_str(), &[7; 32]).unwrap();
+        (origin, key, Places { data: self.dir.path().join("data"), heads: self.dir.path().join("heads") })
+    }
+
+    fn open(&self) -> Sidecar {
+        let (origin, key, places) = self.parts();
+        let kek = Kek::read(&self.dir.path().join("kek")).unwrap();
+        // A child of another test may hold a copy of the lock between fork and exec.
+        let end = std::time::Instant::now() + Duration::from_secs(5);
+        let journal = loop {
+            match Journal::open(&places, &origin, std::slice::from_ref(key.vkey())) {
+                Err(JournalError::InUse(_)) if std::time::Instant::now() < end => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
+        let keyring = Keyring::open(&self.dir.path().join("keyring"), &kek, origin.oid()).unwrap();
+        let writer = Writer::open(Opening { origin, key, journal, keyring }).unwrap();
+        let settings = Settings {
+            entries_max: 65_536,
+            bytes_max: 64 << 20,
+            age_max: u64::MAX,
+            entries_min: 1,
+            age_limit: u64::MAX,
+            disk_free_min: 0,
+            backlog_max: u64::MAX,
+            copies_min: 1,
+            tenant: String::new(),
+            keep_journal: None,
+            archive: self.dir.path().join("archive"),
+            identity: Identity { email: Form::Lower, phone: Form::E164, other: Form::Verbatim },
+            limits: Limits { record_bytes_max: 1 << 20, subjects_max: 199 },
+            threads: 1,
+        };
+        Sidecar::new(writer, Vec::new(), Vec::new(), settings, self.runtime.handle()).unwrap()
+    }
+
+    /// Reads everything the broker has.
+    fn fold(&self, cluster: &str, values: &[&str]) -> Result<u64, SidecarError> {
+        let mut sidecar = self.open();
+        sidecar.refuse_if_halted()?;
+        let rules: Arc<[TopicRule]> = Arc::from([TopicRule {
+            which: Which::All,
+            alias: String::new(),
+            format: Format::Auto,
+            class: "consent_proof".to_owned(),
+        }]);
+        let broker = Broker::new(cluster, values, &sidecar.positions(&rules));
+        sidecar.attach(Box::new(broker), rules);
+        sidecar.step(DAY)?;
+        let folded = sidecar.totals().folded;
+        sidecar.close()?;
+        Ok(folded.accepted + folded.quarantined_total())
+    }
+
+    /// Number, whether it is replaced, and cluster of every topic.
+    fn topics(&self) -> Vec<(u64, bool, String)> {
+        let topics = self.open().topics_status();
+        topics.into_iter().map(|row| (row.topic_no, row.topic.is_replaced, row.topic.cluster)).collect()
+    }
+}
+
+#[test]
+fn another_last_record_halts_and_adopting_reads_the_topic_under_a_new_number() {
+    let place = Place::new();
+    assert_eq!(place.fold("c", &["a", "b", "c"]).unwrap(), 3);
+    assert_eq!(place.fold("c", &["a", "b", "c", "d"]).unwrap(), 1, "the same history goes on");
+    assert!(place.open().adopt().unwrap().is_empty(), "nothing to adopt");
+    let rewritten = ["a", "b", "X", "Y", "Z"];
+    for _ in 0..2 {
+        let error = place.fold("c", &rewritten).unwrap_err();
+        assert!(error.is_halt() && error.hint().contains("pinfold topic adopt"), "{error}: {}", error.hint());
+    }
+    // `resume` alone decides nothing: the next start finds the same.
+    place.open().resume().unwrap();
+    assert_eq!(place.fold("c", &rewritten).unwrap_err().code(), "rewritten-history");
+    let size = place.open().size().0;
+    let adopted = place.open().adopt().unwrap();
+    let [one] = adopted.as_slice() else { panic!("{adopted:?}") };
+    assert_eq!((one.topic_no, one.replaces, one.why), (1, 0, "truncated"));
+    // The process that adopts says that it started, and declares.
+    let entry = place.open().show(pinfold::core::seq::Seq(size + 1)).unwrap().unwrap();
+    assert_eq!((&entry["kind"], &entry["clear"]["replaces"]), (&"topic-declared".into(), &0.into()), "{entry}");
+    assert_eq!(place.fold("c", &rewritten).unwrap(), 5, "all of it, under the new number");
+    assert_eq!(place.topics(), [(0, true, "c".to_owned()), (1, false, "c".to_owned())]);
+    assert!(place.open().adopt().unwrap().is_empty(), "adopted once");
+}
+
+#[test]
+fn another_cluster_halts_and_is_adopted_by_its_own_name() {
+    let place = Place::new();
+    place.fold("c", &["a"]).unwrap();
+    assert_eq!(place.fold("d", &["a", "b"]).unwrap_err().code(), "cluster-changed");
+    assert_eq!(place.open().adopt().unwrap()[0].why, "cluster changed");
+    assert_eq!(place.fold("d", &["a", "b"]).unwrap(), 2);
+    assert_eq!(place.topics(), [(0, true, "c".to_owned()), (1, false, "d".to_owned())]);
+}
