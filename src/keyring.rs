@@ -24,7 +24,8 @@ mod tests;
 use std::fmt;
 use std::path::Path;
 
-use aws_lc_rs::hmac;
+use hkdf::hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::core::hash::Hash;
@@ -94,7 +95,7 @@ impl fmt::Display for Mark {
 /// An open keyring, used by one log at a time: epoch keys and counts are per log, people are the keyring's.
 pub struct Keyring {
     store: Store,
-    pepper: hmac::Key,
+    pepper: Hmac<Sha256>,
     /// The log's number in this keyring, be32 in rows.
     log: u32,
     oid: Hash,
@@ -135,7 +136,7 @@ impl Keyring {
     fn of(mut store: Store, oid: Hash) -> Result<Keyring, KeyringError> {
         let damaged = || KeyringError::damaged("manifest", "the keyring has no pepper");
         let pepper = match store.get::<32>(Table::Peppers, &PEPPER_LOOKUP)? {
-            Some(pepper) => hmac::Key::new(hmac::HMAC_SHA256, &*pepper),
+            Some(pepper) => Hmac::new_from_slice(&*pepper).map_err(|_| damaged())?,
             None => return Err(damaged()),
         };
         let mut log = 0u32;
@@ -233,8 +234,9 @@ impl Keyring {
 
     /// HMAC-SHA256 under the look-up pepper, its first 16 bytes.
     fn tag(&self, identifier: &str) -> [u8; 16] {
+        let mac = self.pepper.clone().chain_update(identifier.as_bytes()).finalize().into_bytes();
         let mut tag = [0; 16];
-        tag.copy_from_slice(hmac::sign(&self.pepper, identifier.as_bytes()).as_ref().get(..16).unwrap_or_default());
+        tag.iter_mut().zip(mac).for_each(|(byte, of_mac)| *byte = of_mac);
         tag
     }
 

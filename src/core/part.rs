@@ -5,7 +5,8 @@
 //! frame. Not a key store: keys come from the caller. Spec: format.md, Sealed part; RFC 5869 (HKDF), RFC 2104 (HMAC).
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::{hkdf, hmac};
+use hkdf::Hkdf;
+use hkdf::hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -87,7 +88,7 @@ impl Place {
 /// The extracted key of all parts of one (class, epoch, subject): deriving it once and keeping it saves the
 /// extraction for every later part.
 #[derive(Clone)]
-pub struct SealingKey(hkdf::Prk);
+pub struct SealingKey(Hkdf<Sha256>);
 
 impl std::fmt::Debug for SealingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -95,26 +96,16 @@ impl std::fmt::Debug for SealingKey {
     }
 }
 
-struct Len32;
-
-impl hkdf::KeyType for Len32 {
-    fn len(&self) -> usize {
-        32
-    }
-}
-
 impl SealingKey {
     /// HKDF-Extract of the subject key (32 zero bytes where there is none: class 0) under the epoch key.
     pub fn new(epoch_key: &Key, subject_key: Option<&Key>) -> SealingKey {
-        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, &epoch_key.0);
-        SealingKey(salt.extract(subject_key.map_or(&[0; 32], |key| &key.0)))
+        SealingKey(Hkdf::new(Some(&epoch_key.0), subject_key.map_or(&[0; 32], |key| &key.0)))
     }
 
     #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives 32 bytes: less than its limit of 8,160")]
     fn expand(&self, info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
         let mut key = Zeroizing::new([0; 32]);
-        let okm = self.0.expand(info, Len32).expect("32 bytes are within HKDF's limit");
-        okm.fill(&mut key[..]).expect("the buffer has the length asked for");
+        self.0.expand_multi_info(info, &mut key[..]).expect("32 bytes are within HKDF's limit");
         key
     }
 
@@ -309,20 +300,27 @@ pub fn commits_to(place: &Place, r: &[u8; R_BYTES], body: &[u8], commitment: Has
 }
 
 /// The key under which records are recognised again, without their content being stored.
-#[derive(Clone, Debug)]
-pub struct RecordMacKey(hmac::Key);
+#[derive(Clone)]
+pub struct RecordMacKey(Hmac<Sha256>);
+
+impl std::fmt::Debug for RecordMacKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RecordMacKey(..)")
+    }
+}
 
 impl RecordMacKey {
     /// Derives it from the class 0 key of an epoch.
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     pub fn new(class_0: &Key, oid: Hash) -> RecordMacKey {
         let key = SealingKey::new(class_0, None).expand(&[b"pinfold/v1/mac\0", &oid.0]);
-        RecordMacKey(hmac::Key::new(hmac::HMAC_SHA256, &key[..]))
+        RecordMacKey(Hmac::new_from_slice(&key[..]).expect("HMAC takes keys of any length"))
     }
 
     /// The MAC of a record as received.
     pub fn record_mac(&self, record: &Record) -> Hash {
-        let mut mac = hmac::Context::with_key(&self.0);
-        let optional = |mac: &mut hmac::Context, bytes: Option<&[u8]>| match bytes {
+        let mut mac = self.0.clone();
+        let optional = |mac: &mut Hmac<Sha256>, bytes: Option<&[u8]>| match bytes {
             None => mac.update(&[0]),
             Some(bytes) => {
                 mac.update(&[1]);
@@ -338,8 +336,7 @@ impl RecordMacKey {
             optional(&mut mac, header.value.as_deref());
         }
         mac.update(&record.timestamp_ms.to_be_bytes());
-        let tag = mac.sign();
-        Hash(tag.as_ref().try_into().unwrap_or_default())
+        Hash(mac.finalize().into_bytes().into())
     }
 }
 

@@ -78,11 +78,11 @@ impl Pipe {
     /// Takes what a source delivered.
     pub(super) fn put(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Records { topic, partition, mut records, state } => {
+            Arrival::Records { topic, partition, records, state } => {
                 let state = Arc::new(state);
-                while !records.is_empty() {
-                    let rest = records.split_off(records.len().min(CHUNK_RECORDS));
-                    let records = Arc::new(std::mem::replace(&mut records, rest));
+                let mut records = records.into_iter();
+                while records.len() > 0 {
+                    let records = Arc::new(records.by_ref().take(CHUNK_RECORDS).collect::<Vec<_>>());
                     let (topic, state) = (Arc::clone(&topic), Arc::clone(&state));
                     self.waiting.push_back(Item::Chunk(Chunk { topic, partition, records, state, reading: None }));
                 }
