@@ -35,11 +35,13 @@ pub(super) fn run(init: &args::Init, output: &Output) -> Result<u8, Failure> {
     let origin =
         Origin::new(&name).map_err(|refused| Failure::usage(refused.what).hint("like example.com/audit/main"))?;
     make(dir)?;
+    begin_making(dir)?;
     let key = log(dir, &origin)?;
     // The configuration comes last: where it is, everything it names is, also after a power cut.
     sync(dir)?;
     write_new(&config, template(&name).as_bytes(), 0o600)?;
     sync(dir)?;
+    remove(&dir.join(UNFINISHED))?;
     let vkey = key.to_string();
     output.object(&json!({ "origin": name, "dir": dir, "vkey": vkey }), || {
         format!(
@@ -49,6 +51,52 @@ pub(super) fn run(init: &args::Init, output: &Output) -> Result<u8, Failure> {
             config.display()
         )
     })
+}
+
+/// There from before the first file until after the last: what an `init` that was cut short left, nobody can have used.
+const UNFINISHED: &str = ".unfinished-init";
+/// What `init` makes, and may remove again while it is unfinished.
+const MADE: [&str; 11] = [
+    "keys/log.key",
+    "keys/log.vkey",
+    "keys/recovery.key",
+    "keys/recovery.vkey",
+    "keys/kek",
+    "data/journal",
+    "data/journal.new",
+    "data/VERSION",
+    "data/LOCK",
+    "heads/head",
+    "heads/latest",
+];
+
+/// Clears what an unfinished `init` left; marks this one as unfinished, unless something of another log is there.
+fn begin_making(dir: &Path) -> Result<(), Failure> {
+    let mark = dir.join(UNFINISHED);
+    let keyring = dir.join("keyring");
+    if mark.exists() {
+        for made in MADE {
+            remove(&dir.join(made))?;
+        }
+        for entry in std::fs::read_dir(&keyring).into_iter().flatten().flatten() {
+            remove(&entry.path())?;
+        }
+        return Ok(());
+    }
+    let is_empty = std::fs::read_dir(&keyring).map_or(true, |mut entries| entries.next().is_none());
+    if is_empty && !MADE.iter().any(|made| dir.join(made).exists()) {
+        write_new(&mark, b"", 0o600)?;
+        sync(dir)?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::file("removing", path, &e)),
+        _ => Ok(()),
+    }
 }
 
 /// The directories, closed to others.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Contents, Kek, Network, Pin, Registry, Source, place};
+use super::{Config, ConfigError, Contents, Keep, Kek, Network, Pin, Registry, Source, place};
 use crate::core::origin::Origin;
 
 const PREFIX: &str = "PINFOLD__";
@@ -285,6 +285,10 @@ fn validate(config: &Config) -> Result<(), ConfigError> {
     in_range("limits.record_bytes_max", config.limits.record_bytes_max.0, 1 << 10..=16 << 20)?;
     in_range("limits.subjects_per_event_max", config.limits.subjects_per_event_max, 1..=199)?;
     in_range("archive.copies_min", config.archive.copies_min, 1..=16)?;
+    if config.local.keep_archive != Keep::All {
+        let message = "this version never removes segments from the archive folder: its registries read them again";
+        return Err(ConfigError::value("local.keep_archive", message, Some("keep_archive = \"all\"")));
+    }
     let http = &config.http;
     for (key, value) in [
         ("tls_cert", &http.tls_cert),
@@ -426,6 +430,7 @@ mod tests {
             ("[log]\norigin = \"Example\"\n".to_owned(), "log.origin"),
             (format!("{MINIMAL}[seal]\nentries_max = 65537\n"), "seal.entries_max"),
             (format!("{MINIMAL}[seal]\nage_max = \"2d\"\n"), "seal.age_limit"),
+            (format!("{MINIMAL}[local]\nkeep_archive = \"30d\"\n"), "local.keep_archive"),
             (format!("{MINIMAL}[source.r]\nkind = \"kafka\"\nbrokers = [\"a:1\"]\n"), "source.r.topic"),
             (
                 format!("{MINIMAL}[pin.k]\nkind = \"kubo\"\nurl = \"http://a\"\nnetwork = \"public\"\n"),

@@ -62,12 +62,12 @@ backlog_max = "20GiB"           # above it intake pauses
 
 [archive]
 copies_min = 2
-audit_every = "24h"
+audit_every = "24h"             # audits of the copies come with a later version
 audit_sample = 459
 
 [local]
 keep_journal = "7d"             # or "all"; only what is done everywhere is dropped
-keep_archive = "all"
+keep_archive = "all"            # nothing else yet
 
 # [pin.kubo]
 # kind = "kubo"
