@@ -26,6 +26,11 @@ fn from_kafka_to_the_durable_log_against_a_bare_consumer() {
     (0..each).step_by(2_000).for_each(|sent| feed.send((each - sent).min(2_000)));
     let log = Log::new("example.com/bench/kafka");
     log.set("listen = \"127.0.0.1:0\"", "listen = \"\"");
+    // The durable log alone, unless the whole line is asked for.
+    if campaign::number("PINFOLD_BENCH_REGISTRY", 0) == 0 {
+        let sqlite = "[registry.local]\nkind = \"sqlite\"\npath = \"data/registry.sqlite\"\nrequired = true\n";
+        log.set(sqlite, "");
+    }
     log.add(&feed.source(kafka::shared(), "static"));
 
     let (before, bytes) = consume(&feed, records);
