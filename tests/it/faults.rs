@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::binary::{Log, Tmpfs};
+use crate::binary::{Log, Tmpfs, copy_tree};
 
 fn event(id: &str) -> Value {
     json!({
@@ -260,17 +260,4 @@ fn on_small_disk(log: &Log, mib: u32) -> Option<Tmpfs> {
     log.set("disk_free_min = \"1GiB\"", "disk_free_min = \"0B\"");
     copy_tree(&saved, &log.path("data"));
     Some(disk)
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::binary::copy_tree;
+
 /// A log made by `init`, with a folder as its pin target.
 pub(crate) struct Log {
     pub(crate) dir: TempDir,
@@ -172,19 +174,6 @@ fn a_journal_rolled_back_behind_its_head_file_does_not_open() {
     let (exit, answer) = log.answer(&["status"]);
     assert_eq!((exit, &answer["error"]["code"]), (4, &"journal".into()), "{answer}");
     assert!(answer["error"]["hint"].as_str().unwrap().contains("pinfold rebuild"), "{answer}");
-}
-
-pub(crate) fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

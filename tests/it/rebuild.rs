@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::line::{Log, codes, copy_tree};
+use crate::binary::copy_tree;
+use crate::line::{Log, codes};
 
 /// A log of three segments, done everywhere, with an unsealed tail of its own entries; and the files it was fed.
 fn log() -> (Log, Vec<String>) {

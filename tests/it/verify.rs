@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::line::{Log, codes, copy_tree};
+use crate::binary::copy_tree;
+use crate::line::{Log, codes};
 
 /// A log of three segments; pins and registrations of the first two are stated by the entries of the third.
 pub(crate) fn log_of_three() -> Log {

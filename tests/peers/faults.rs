@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::binary::{Log, Running, Tmpfs};
+use crate::binary::{Log, Running, Tmpfs, copy_tree};
 use crate::campaign;
 use crate::peer::feed::Feed;
 use crate::peer::front::Fault;
@@ -280,19 +280,6 @@ fn assert_ends(running: &mut Running, signals: &[Signal], codes: &[i32], within:
     let code = running.end().code().unwrap();
     assert!(codes.contains(&code), "{code}: {}", running.said());
     assert!(begun.elapsed() < within, "{:?}: {}", begun.elapsed(), running.said());
-}
-
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]
