@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -126,8 +127,29 @@ fn contents(contents: config::Contents) -> archive::Contents {
     }
 }
 
+/// The node of `--from-ipfs`: asked as `[pin.*]` says where one is at this url, because it may want a password. No call
+/// takes longer than `call_time_max`.
+pub(super) fn node_at(
+    url: &str,
+    config: Option<&Config>,
+    call_time_max: Option<Duration>,
+) -> Result<archive::Kubo, Failure> {
+    let bare = |url: &str| url.trim_end_matches('/').to_owned();
+    let mut pins = config.into_iter().flat_map(|config| &config.pin);
+    let known = pins.find_map(|(name, pin)| match pin {
+        config::Pin::Kubo(kubo) if bare(&kubo.url) == bare(url) => Some((name, kubo)),
+        _ => None,
+    });
+    let mut settings = match known {
+        Some((name, kubo)) => kubo_settings(name, kubo)?,
+        None => archive::kubo::Settings::new("ipfs", url),
+    };
+    settings.call_time = settings.call_time.min(call_time_max.unwrap_or(settings.call_time));
+    archive::Kubo::new(settings).map_err(|e| Failure::usage(format!("--from-ipfs {e}")).hint(e.hint()))
+}
+
 /// How a Kubo node of the configuration is asked.
-pub(super) fn kubo_settings(name: &str, kubo: &config::Kubo) -> Result<archive::kubo::Settings, Failure> {
+fn kubo_settings(name: &str, kubo: &config::Kubo) -> Result<archive::kubo::Settings, Failure> {
     let mut settings = archive::kubo::Settings::new(name, &kubo.url);
     settings.call_time = kubo.timeout.duration();
     settings.network = match kubo.network {

@@ -15,8 +15,7 @@ use super::known::{self, Known};
 use super::output::Output;
 use super::verify::{archive_of, audit, files::Files};
 use super::{Failure, confirm, load_config, logging, now, open};
-use crate::archive::Kubo;
-use crate::config::{Config, Pin};
+use crate::config::Config;
 use crate::core::audit::AuditInput;
 use crate::core::checkpoint::Head;
 use crate::core::note::Skey;
@@ -127,7 +126,7 @@ fn source(config: &Config, rebuild: &args::Rebuild, output: &Output) -> Result<S
         (_, Some(url), Some(cid)) => {
             let data = &config.log.data;
             std::fs::create_dir_all(data).map_err(|e| Failure::file("making", data, &e))?;
-            let fetched = fetch::all(&node(config, url)?, cid, data, output)?;
+            let fetched = fetch::all(&open::node_at(url, Some(config), None)?, cid, data, output)?;
             (fetched.dir().to_path_buf(), format!("{cid} at {url}"), Some(fetched))
         }
         (Some(dir), ..) => (archive_of(dir), dir.display().to_string(), None),
@@ -147,17 +146,6 @@ fn source(config: &Config, rebuild: &args::Rebuild, output: &Output) -> Result<S
     let files = Files::of_dir(&dir)?;
     let segments = files.segments();
     if segments == 0 { Err(none()) } else { Ok(Source { dir, shown, files, segments, _fetched: fetched }) }
-}
-
-/// The node at `url`: with the credentials of the pin target that has it, if one does.
-fn node(config: &Config, url: &str) -> Result<Kubo, Failure> {
-    let named = config.pin.iter().find_map(|(name, pin)| match pin {
-        Pin::Kubo(settings) if settings.url.trim_end_matches('/') == url.trim_end_matches('/') => {
-            Some((name, settings))
-        }
-        _ => None,
-    });
-    named.map_or_else(|| fetch::node(url), |(name, settings)| open::kubo(name, settings))
 }
 
 /// Audits the archive, then reads the log out of it.

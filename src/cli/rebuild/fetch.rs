@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::super::Failure;
 use super::super::output::Output;
 use crate::archive::PinError;
-use crate::archive::kubo::{Kubo, Reach, Settings};
+use crate::archive::kubo::{Kubo, Reach};
 use crate::core::car::Limits;
 use crate::core::cid::Cid;
 use crate::core::segment::read::Proof;
@@ -27,11 +27,6 @@ impl Drop for Fetched {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-/// The node at a url named on the command line.
-pub(super) fn node(url: &str) -> Result<Kubo, Failure> {
-    Kubo::new(Settings::new("ipfs", url)).map_err(|e| Failure::usage(format!("--from-ipfs {e}")).hint(e.hint()))
 }
 
 /// Fetches all segments up to the seal `cid`, into a new directory in `parent`.

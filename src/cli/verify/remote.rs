@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use super::super::{Failure, open};
 use super::files::SEGMENTS_MAX;
 use crate::archive::PinError;
-use crate::archive::kubo::{Kubo, Reach, Settings};
-use crate::config::{self, Config};
+use crate::archive::kubo::{Kubo, Reach};
+use crate::config::Config;
 use crate::core::audit::{Archive, File};
 use crate::core::cid::Cid;
 use crate::core::finding::{Code, Refused};
@@ -58,9 +58,7 @@ impl Remote {
         timeout: Option<Duration>,
     ) -> Result<Remote, Failure> {
         let newest: Cid = cid.parse().map_err(|_| Failure::usage(format!("--cid {cid}: not a CID of the format")))?;
-        let mut settings = settings(url, config)?;
-        settings.call_time = settings.call_time.min(timeout.unwrap_or(settings.call_time));
-        let node = Kubo::new(settings).map_err(|e| Failure::usage(format!("--from-ipfs {e}")).hint(e.hint()))?;
+        let node = open::node_at(url, config, timeout)?;
         let mut remote = Remote {
             node,
             runtime: super::super::runtime()?,
@@ -202,20 +200,6 @@ fn io_error(error: PinError) -> io::Error {
     match error {
         PinError::Tampered { fault, .. } => io::Error::new(io::ErrorKind::InvalidData, fault),
         error => io::Error::other(error.to_string()),
-    }
-}
-
-/// How the node is asked: as `[pin.*]` says, where one is at this url, because it may want a password.
-fn settings(url: &str, config: Option<&Config>) -> Result<Settings, Failure> {
-    let bare = |url: &str| url.trim_end_matches('/').to_owned();
-    let pins = config.into_iter().flat_map(|config| &config.pin);
-    let known = pins.filter_map(|(name, pin)| match pin {
-        config::Pin::Kubo(kubo) if bare(&kubo.url) == bare(url) => Some((name, kubo)),
-        _ => None,
-    });
-    match known.into_iter().next() {
-        Some((name, kubo)) => open::kubo_settings(name, kubo),
-        None => Ok(Settings::new("ipfs", url)),
     }
 }
 
