@@ -114,8 +114,7 @@ impl Sidecar {
         settings: Settings,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Sidecar, SidecarError> {
-        let file = |source| SidecarError::File { doing: "making", path: settings.archive.clone(), source };
-        std::fs::create_dir_all(&settings.archive).map_err(file)?;
+        std::fs::create_dir_all(&settings.archive).map_err(SidecarError::file("making", &settings.archive))?;
         leftover::clear(&writer, &settings.archive)?;
         let outbox = Outbox::load(&writer.journal)?;
         let lane = |name: &str, required| Lane::new(name, required);

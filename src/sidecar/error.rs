@@ -1,5 +1,8 @@
 //! What can stop a step, and which of three fates it has: tried again, halted, or the caller's to mend.
 
+use std::io;
+use std::path::Path;
+
 use crate::archive::PinError;
 use crate::core::finding::Refused;
 use crate::core::rules::Fault;
@@ -85,17 +88,22 @@ pub enum SidecarError {
         /// To what.
         path: std::path::PathBuf,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The operating system gave no thread.
     #[error("the operating system gives no thread: {0}")]
-    Thread(#[source] std::io::Error),
+    Thread(#[source] io::Error),
     /// The operating system gave no random bytes.
     #[error("the operating system gives no random bytes")]
     NoRandom,
 }
 
 impl SidecarError {
+    /// Says of an error of the system what was being done to which file.
+    pub(super) fn file<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SidecarError + Copy + 'a {
+        move |source| SidecarError::File { doing, path: path.to_path_buf(), source }
+    }
+
     /// Whether our own state is in doubt: then everything stops until a person decides.
     pub fn is_halt(&self) -> bool {
         match self {

@@ -39,7 +39,7 @@ pub(super) fn clear(writer: &Writer, archive: &Path) -> Result<(), SidecarError>
             remove(&files.proof)?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed("reading", &files.proof)(error)),
+        Err(error) => return Err(SidecarError::file("reading", &files.proof)(error)),
     }
     // The payload is written first and removed last: alone it is nobody's.
     remove(&files.payload)?;
@@ -75,10 +75,6 @@ fn remove(path: &Path) -> Result<(), SidecarError> {
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed("removing", path)(error)),
+        Err(error) => Err(SidecarError::file("removing", path)(error)),
     }
-}
-
-fn failed<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SidecarError + 'a {
-    move |source| SidecarError::File { doing, path: path.to_path_buf(), source }
 }

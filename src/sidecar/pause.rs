@@ -53,8 +53,8 @@ impl Sidecar {
 
     /// Free bytes of the data directory.
     pub(super) fn disk_free(&self) -> Result<u64, SidecarError> {
-        let file = |source| SidecarError::File { doing: "looking at", path: self.settings.archive.clone(), source };
-        let disk = rustix::fs::statvfs(&self.settings.archive).map_err(|error| file(error.into()))?;
+        let failed = SidecarError::file("looking at", &self.settings.archive);
+        let disk = rustix::fs::statvfs(&self.settings.archive).map_err(|error| failed(error.into()))?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 

@@ -167,8 +167,7 @@ fn cars(
         cars.push((files.payload, payload));
     }
     let car = |(path, root): (PathBuf, Cid)| {
-        let file = |source| SidecarError::File { doing: "reading", path: path.clone(), source };
-        let bytes = std::fs::metadata(&path).map_err(file)?.len();
+        let bytes = std::fs::metadata(&path).map_err(SidecarError::file("reading", &path))?.len();
         Ok(CarFile { path, root, bytes })
     };
     cars.into_iter().map(car).collect()

@@ -316,7 +316,7 @@ fn keys_missing(keyring: &mut Keyring, operator: &OperatorPart) -> Result<u64, S
 /// The row of a segment, from its Seal.
 pub(super) fn seal_row(archive: &Path, segment: u64) -> Result<SealRow, SidecarError> {
     let path = Files::of(archive, segment).proof;
-    let file = File::open(&path).map_err(|source| SidecarError::File { doing: "reading", path, source })?;
+    let file = File::open(&path).map_err(SidecarError::file("reading", &path))?;
     let proof = own("a proof CAR of the archive", Proof::open(file, Limits::default()))?;
     let (cid, seal) = (proof.cid(), proof.seal());
     let root = own("a checkpoint of the archive", Statement::parse(&seal.checkpoint))?.head.root;
@@ -361,22 +361,18 @@ impl Writer {
 /// # Errors
 /// `File` where the disk fails.
 pub fn refill(from: &Path, to: &Path, segments: u64) -> Result<u64, SidecarError> {
-    let failed = |doing, path: &Path| {
-        let path = path.to_path_buf();
-        move |source| SidecarError::File { doing, path: path.clone(), source }
-    };
-    std::fs::create_dir_all(to).map_err(failed("making", to))?;
+    std::fs::create_dir_all(to).map_err(SidecarError::file("making", to))?;
     let mut written = 0;
     for segment in 0..segments {
         let (source, target) = (Files::of(from, segment), Files::of(to, segment));
         let pairs = [(source.proof, target.proof), (source.payload, target.payload), (source.anchor, target.anchor)];
         for (source, target) in pairs {
-            if !source.is_file() || is_same(&source, &target).map_err(failed("comparing", &target))? {
+            if !source.is_file() || is_same(&source, &target).map_err(SidecarError::file("comparing", &target))? {
                 continue;
             }
             if target.exists() {
                 let aside = free_name(&target);
-                std::fs::rename(&target, &aside).map_err(failed("putting aside", &target))?;
+                std::fs::rename(&target, &aside).map_err(SidecarError::file("putting aside", &target))?;
             }
             let temporary = target.with_extension("tmp");
             let copy = || {
@@ -385,11 +381,11 @@ pub fn refill(from: &Path, to: &Path, segments: u64) -> Result<u64, SidecarError
                 out.sync_all()?;
                 std::fs::rename(&temporary, &target)
             };
-            copy().map_err(failed("writing", &target))?;
+            copy().map_err(SidecarError::file("writing", &target))?;
             written += 1;
         }
     }
-    File::open(to).and_then(|dir| dir.sync_all()).map_err(failed("syncing", to))?;
+    File::open(to).and_then(|dir| dir.sync_all()).map_err(SidecarError::file("syncing", to))?;
     Ok(written)
 }
 

@@ -193,7 +193,9 @@ fn write_files(mut built: Built<BufWriter<File>>, files: &Files) -> Result<Writt
         Ok(file)
     };
     let spools = &mut built.spools;
-    let read = |spool: &mut BufWriter<File>| rewind(spool).map(BufReader::new).map_err(failed("reading", &files.proof));
+    let read = |spool: &mut BufWriter<File>| {
+        rewind(spool).map(BufReader::new).map_err(SidecarError::file("reading", &files.proof))
+    };
     let (pages, frame_pages, raw) = (read(&mut spools.pages)?, read(&mut spools.frame_pages)?, read(&mut spools.raw)?);
     // The payload first: a proof without its payload would be a segment with a piece missing to whoever looks.
     durable(&files.payload, |out| built.write_payload(frame_pages, raw, out).map(|bytes| bytes.is_some()))?;
@@ -207,16 +209,12 @@ fn write_files(mut built: Built<BufWriter<File>>, files: &Files) -> Result<Writt
     })
 }
 
-fn failed<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SidecarError + 'a {
-    move |source| SidecarError::File { doing, path: path.to_path_buf(), source }
-}
-
 /// A file without a name that outlives this process: blocks lie there until the CAR files are written.
 fn spool(dir: &Path, what: &str) -> Result<BufWriter<File>, SidecarError> {
     let path = dir.join(format!(".{what}.spool"));
     let open = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path);
-    let file = open.map_err(failed("making", &path))?;
-    std::fs::remove_file(&path).map_err(failed("unnaming", &path))?;
+    let file = open.map_err(SidecarError::file("making", &path))?;
+    std::fs::remove_file(&path).map_err(SidecarError::file("unnaming", &path))?;
     Ok(BufWriter::with_capacity(1 << 20, file))
 }
 
@@ -225,18 +223,20 @@ fn spool(dir: &Path, what: &str) -> Result<BufWriter<File>, SidecarError> {
 fn durable(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<bool>) -> Result<(), SidecarError> {
     let temporary = path.with_extension("tmp");
     let open = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    let mut out = BufWriter::with_capacity(1 << 20, open.map_err(failed("making", &temporary))?);
-    let keep = write(&mut out).and_then(|keep| out.flush().map(|()| keep)).map_err(failed("writing", &temporary))?;
+    let mut out = BufWriter::with_capacity(1 << 20, open.map_err(SidecarError::file("making", &temporary))?);
+    let keep = write(&mut out)
+        .and_then(|keep| out.flush().map(|()| keep))
+        .map_err(SidecarError::file("writing", &temporary))?;
     if keep {
-        out.get_ref().sync_all().map_err(failed("syncing", &temporary))?;
-        std::fs::rename(&temporary, path).map_err(failed("naming", path))?;
+        out.get_ref().sync_all().map_err(SidecarError::file("syncing", &temporary))?;
+        std::fs::rename(&temporary, path).map_err(SidecarError::file("naming", path))?;
     } else {
-        std::fs::remove_file(&temporary).map_err(failed("removing", &temporary))?;
+        std::fs::remove_file(&temporary).map_err(SidecarError::file("removing", &temporary))?;
         match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("removing", path)(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(SidecarError::file("removing", path)(e)),
             _ => {}
         }
     }
     let dir = path.parent().unwrap_or(Path::new("."));
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("syncing", dir))
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(SidecarError::file("syncing", dir))
 }

@@ -4,7 +4,6 @@
 //! says is a halt, because then our own archive is in doubt.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use super::error::SidecarError;
@@ -95,7 +94,7 @@ fn leaves(proof: &mut Proof<File>) -> Result<Vec<Vec<u8>>, Refused> {
 }
 
 fn open(path: &Path) -> Result<(File, u64), SidecarError> {
-    let failed = |source: io::Error| SidecarError::File { doing: "reading", path: path.to_path_buf(), source };
+    let failed = SidecarError::file("reading", path);
     let file = File::open(path).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();
     Ok((file, bytes))
