@@ -22,6 +22,8 @@ mod dependencies;
 mod deploy;
 mod dictionary;
 mod doctor;
+#[path = "../harness/embedded.rs"]
+mod embedded;
 mod faults;
 mod idle;
 mod journal;
