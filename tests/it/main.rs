@@ -25,6 +25,7 @@ mod doctor;
 #[path = "../harness/embedded.rs"]
 mod embedded;
 mod faults;
+mod fixtures;
 mod idle;
 mod journal;
 mod leftover;
