@@ -22,7 +22,10 @@ mod dependencies;
 mod deploy;
 mod dictionary;
 mod doctor;
+#[path = "../harness/embedded.rs"]
+mod embedded;
 mod faults;
+mod fixtures;
 mod idle;
 mod journal;
 mod leftover;
