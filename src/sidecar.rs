@@ -191,12 +191,16 @@ impl Sidecar {
             worked |= self.seal(now)?;
         }
         self.start_requests(now)?;
-        if self.writer.keyring.fold_is_due() {
-            let size = self.writer.journal.state().size();
+        let size = self.writer.journal.state().size();
+        if self.writer.keyring.fold_is_due(size) {
             self.writer.keyring.fold(size)?;
         }
         if self.is_prune_due(now) {
             self.prune_old(now)?;
+        }
+        if self.is_seal_due(now) {
+            // More than a segment waits: it is sealed before more is taken in, or the tail would grow without bound.
+            return Ok(Progress::Worked);
         }
         let wait = if worked { Duration::ZERO } else { POLL_WAIT };
         let budget = Budget { records_max: POLL_RECORDS, bytes_max: POLL_BYTES, wait };
