@@ -249,8 +249,9 @@ impl Intake {
                 let place = self.place(writer, &topic, partition)?;
                 let is_other = match &again {
                     Again::Record(record) => !writer.is_last_record(place, record).unwrap_or(true),
+                    Again::Absent => true,
                     // A cut record has no MAC to compare; what retention or compaction took proves nothing.
-                    Again::Cut(_) | Again::Expired | Again::Absent => false,
+                    Again::Cut(_) | Again::Expired | Again::Compacted => false,
                 };
                 if is_other && topic.origin == SourceKind::File {
                     return Err(SourceError::PrefixChanged {
@@ -266,7 +267,12 @@ impl Intake {
                     let name = self.name_of(&topic);
                     writer.note_divergence(&name, None)?;
                     let (topic, partition) = (topic.name.clone(), place.partition);
-                    return Err(SidecarError::Rewritten { topic, partition, offset });
+                    let found = if matches!(again, Again::Absent) {
+                        "gone, though the topic is not compacted"
+                    } else {
+                        "another one"
+                    };
+                    return Err(SidecarError::Rewritten { topic, partition, offset, found });
                 }
             }
             Arrival::Gap { topic, partition, first, last, why } => {
