@@ -43,6 +43,7 @@ use std::time::Duration;
 
 pub use adopting::Adopted;
 pub use error::SidecarError;
+pub use feeding::{Fed, Feed};
 pub use fold::Folded;
 pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
@@ -81,6 +82,8 @@ pub struct Sidecar {
     writer: Writer,
     outbox: Outbox,
     intakes: Vec<Intake>,
+    /// How many sources were fed.
+    feeds: u64,
     pinning: Pinning,
     registering: Registering,
     settings: Settings,
@@ -128,6 +131,7 @@ impl Sidecar {
             writer,
             outbox,
             intakes: Vec::new(),
+            feeds: 0,
             settings,
             paused: None,
             pruned_at: None,
@@ -204,9 +208,7 @@ impl Sidecar {
         }
         let wait = if worked { Duration::ZERO } else { POLL_WAIT };
         let budget = Budget { records_max: POLL_RECORDS, bytes_max: POLL_BYTES, wait };
-        for intake in &mut self.intakes {
-            worked |= intake.step(&mut self.writer, &self.workers, budget, now)? > 0;
-        }
+        worked |= self.step_intakes(budget, now)?;
         // A paused source has nothing to wait for.
         if !worked && (self.intakes.is_empty() || self.paused.is_some()) {
             self.registering.wait(POLL_WAIT);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::SidecarError;
+use super::feeding::Feed;
 use super::fold::{Folded, Way};
 use super::known::{SharedKnown, lock};
 use super::memo::Memo;
@@ -87,6 +88,10 @@ pub(super) struct Intake {
     pipe: Pipe,
     /// When the records that are being placed are recorded.
     recorded_at: Timestamp,
+    /// Set where it is one that is fed.
+    pub(super) feed: Option<Feed>,
+    /// Why it ended: of one that is fed, for who feeds it.
+    pub(super) failed: Option<SidecarError>,
 }
 
 /// The log's positions, for a source that asks from its own thread.
@@ -135,8 +140,18 @@ fn contested(writer: &mut Writer, partition: Partition, first: u64, next: u64) -
 
 impl Intake {
     pub(super) fn new(source: Box<dyn Source>, rules: Arc<[TopicRule]>, identity: Identity, limits: Limits) -> Intake {
-        let recorded_at = Timestamp(0);
-        Intake { source, rules, identity, limits, duplicates: 0, gaps: 0, pipe: Pipe::default(), recorded_at }
+        Intake {
+            source,
+            rules,
+            identity,
+            limits,
+            duplicates: 0,
+            gaps: 0,
+            pipe: Pipe::default(),
+            recorded_at: Timestamp(0),
+            feed: None,
+            failed: None,
+        }
     }
 
     /// The source itself: its name, ends, troubles, pause.
@@ -385,7 +400,7 @@ impl Intake {
 
     /// Whether it is read to its end.
     pub(super) fn is_idle(&self) -> bool {
-        self.source.is_idle() && self.pipe.is_empty()
+        self.source.is_idle() && self.pipe.is_empty() && self.pipe.reached.is_empty()
     }
 
     /// What keeps the source from reading, if anything does: its name and the words.

@@ -23,6 +23,7 @@ mod deploy;
 mod dictionary;
 mod doctor;
 mod faults;
+mod feeding;
 mod idle;
 mod journal;
 mod leftover;
