@@ -49,14 +49,15 @@ impl Sidecar {
         };
         let (totals, is_done, failed) = (intake.totals(), intake.is_idle(), intake.failed.take());
         if is_done || failed.is_some() {
-            self.let_go(feed);
+            self.intakes.retain(|intake| intake.feed != Some(feed));
         }
         failed.map_or(Ok(Fed { totals, is_done }), Err)
     }
 
-    /// Ends a feed where it is. What was folded of it is kept, and the same source goes on from there.
+    /// Ends a feed where it is: what the source gave so far is still folded, and the same source goes on from there.
     pub fn let_go(&mut self, feed: Feed) {
-        self.intakes.retain(|intake| intake.feed != Some(feed));
+        let is_it = |intake: &&mut Intake| intake.feed == Some(feed);
+        self.intakes.iter_mut().filter(is_it).for_each(Intake::stop);
     }
 
     /// Whether a source is being fed.
@@ -70,10 +71,10 @@ impl Sidecar {
             // A source that has nothing must not keep one waiting that has.
             budget.wait = Duration::ZERO;
         }
-        let mut worked = false;
+        let (mut worked, is_alone) = (false, self.intakes.len() == 1);
         for intake in self.intakes.iter_mut().filter(|intake| intake.failed.is_none()) {
-            match intake.step(&mut self.writer, &self.workers, budget, now) {
-                Ok(count) => worked |= count > 0,
+            match intake.step(&mut self.writer, &self.workers, budget, is_alone, now) {
+                Ok(has_worked) => worked |= has_worked,
                 Err(error @ SidecarError::Source(_)) if intake.feed.is_some() => {
                     intake.failed = Some(error);
                     worked = true;
@@ -81,6 +82,7 @@ impl Sidecar {
                 Err(error) => return Err(error),
             }
         }
+        self.intakes.retain(|intake| !intake.is_gone());
         Ok(worked)
     }
 
