@@ -2,6 +2,8 @@
 
 use std::process::{Child, Stdio};
 
+use serde_json::Value;
+
 use crate::binary::{Answer, Log, answer};
 use crate::faults::{events, file};
 
@@ -14,21 +16,43 @@ fn end(ingest: Child) -> Answer {
     answer(&["ingest"], &ingest.wait_with_output().unwrap())
 }
 
+/// Records of a large file: several steps of the loop.
+const COUNT: usize = 40_000;
+
+fn events_of(status: &Value) -> u64 {
+    status["entries"]["event"].as_u64().unwrap_or(0)
+}
+
 #[test]
 fn a_running_sidecar_answers_while_it_is_fed() {
-    // Several steps of the loop.
-    const COUNT: usize = 50_000;
     let log = Log::new("example.com/test/feeding");
     let path = events(&log, "large.ndjson", COUNT);
     let mut running = log.start();
     let ingest = begin(&log, &path);
-    let events_of = |status: &serde_json::Value| status["entries"]["event"].as_u64().unwrap_or(0);
     // The order of events shows it: some answer is given after the first record and before the last.
     let status = log.wait(&mut running, "the first records", |status| events_of(status) > 0);
     assert!(events_of(&status) < COUNT as u64, "asked when the file was begun, answered when it was done: {status}");
     let (exit, answer) = end(ingest);
     assert_eq!((exit, &answer["accepted"], &answer["duplicates"]), (0, &COUNT.into(), &0.into()), "{answer}");
     assert_eq!(events_of(&log.status()), COUNT as u64);
+    assert!(running.terminate().success());
+}
+
+#[test]
+fn a_file_that_nobody_waits_for_any_more_is_let_go_of_and_gone_on_with_later() {
+    let log = Log::new("example.com/test/feeding");
+    let path = events(&log, "large.ndjson", COUNT);
+    let mut running = log.start();
+    let mut ingest = begin(&log, &path);
+    log.wait(&mut running, "the first records", |status| events_of(status) > 0);
+    ingest.kill().unwrap();
+    ingest.wait().unwrap();
+    // Another file has its turn when the first has none: it must not wait for all of it.
+    assert_eq!(log.ok(&["ingest", &events(&log, "few.ndjson", 10)])["accepted"], 10);
+    let kept = events_of(&log.status()) - 10;
+    assert!(kept < COUNT as u64, "{kept}");
+    let rest = log.ok(&["ingest", &path]);
+    assert_eq!((&rest["accepted"], &rest["duplicates"]), (&(COUNT as u64 - kept).into(), &kept.into()), "{rest}");
     assert!(running.terminate().success());
 }
 
