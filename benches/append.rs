@@ -11,86 +11,35 @@
     reason = "a bench may fail loudly and prints what it measured"
 )]
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pinfold::core::decode::{Format, Limits};
-use pinfold::core::identity::{Form, Rules};
+use pinfold::core::decode::Format;
 use pinfold::core::note::Skey;
 use pinfold::core::origin::Origin;
 use pinfold::core::record::Record;
 use pinfold::core::synthetic::Generator;
 use pinfold::core::time::Timestamp;
-use pinfold::ingest::{
-    Arrival, Arrived, Budget, End, Reached, Source, SourceError, SourceKind, Standing, Topic, Trouble,
-};
+use pinfold::ingest::{Arrival, Arrived};
 use pinfold::journal::{Commit, Journal, Places};
 use pinfold::keyring::{Kek, Keyring};
 use pinfold::proto::v1::envelope::Body;
 use pinfold::proto::v1::{Envelope, Identifier, Subject};
-use pinfold::sidecar::{Opening, Settings, Sidecar, TopicRule, Which, Writer};
+use pinfold::sidecar::{Opening, Settings, Sidecar, Which, Writer};
 use prost::Message;
+
+use embedded::Embedded;
+
+#[path = "../tests/harness/embedded.rs"]
+mod embedded;
 
 /// As in the binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
-const EVENT_BYTES: usize = 500;
-
-/// Records in memory, as a source.
-struct Memory {
-    topic: Arc<Topic>,
-    records: VecDeque<Arrived>,
-    is_assigned: bool,
-}
-
-impl Source for Memory {
-    fn name(&self) -> &str {
-        "memory"
-    }
-
-    fn poll(&mut self, budget: Budget) -> Result<Vec<Arrival>, SourceError> {
-        let topic = Arc::clone(&self.topic);
-        if !self.is_assigned {
-            self.is_assigned = true;
-            return Ok(vec![Arrival::Assigned { topic, partition: 0, held: None }]);
-        }
-        let take = budget.records_max.min(budget.bytes_max / EVENT_BYTES).min(self.records.len());
-        let records: Vec<Arrived> = self.records.drain(..take).collect();
-        if records.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(vec![Arrival::Records { topic, partition: 0, records, state: Vec::new() }])
-    }
-
-    fn committed(&mut self, _: &[Reached]) -> Result<(), SourceError> {
-        Ok(())
-    }
-
-    fn committed_before_seal(&mut self, _: &[Reached], _: Duration) -> Result<Standing, SourceError> {
-        Ok(Standing::Held)
-    }
-
-    fn pause(&mut self) {}
-
-    fn resume(&mut self) {}
-
-    fn is_idle(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    fn ends(&self) -> Vec<End> {
-        Vec::new()
-    }
-
-    fn trouble(&self) -> Option<Trouble> {
-        None
-    }
-}
 
 /// Consent events of about 500 bytes, each about one person; `new_in_ten` of ten are about somebody new.
 struct Stream {
@@ -104,7 +53,7 @@ impl Stream {
         Stream { generator: Generator::new(7, 1, START), known: 0, next: 0 }
     }
 
-    fn records(&mut self, count: u64, new_in_ten: u64) -> VecDeque<Arrived> {
+    fn records(&mut self, count: u64, new_in_ten: u64) -> Vec<Arrived> {
         (0..count).map(|offset| Arrived { offset, record: self.record(new_in_ten), cut: None }).collect()
     }
 
@@ -144,25 +93,6 @@ impl Stream {
     }
 }
 
-fn settings(dir: &Path, threads: usize) -> Settings {
-    Settings {
-        entries_max: u64::MAX,
-        bytes_max: u64::MAX,
-        age_max: u64::MAX,
-        entries_min: u64::MAX,
-        age_limit: u64::MAX,
-        disk_free_min: 0,
-        backlog_max: u64::MAX,
-        copies_min: 1,
-        tenant: String::new(),
-        keep_journal: None,
-        archive: dir.join("data/archive"),
-        identity: Rules { email: Form::Lower, phone: Form::E164, other: Form::Verbatim },
-        limits: Limits { record_bytes_max: 1 << 20, subjects_max: 199 },
-        threads,
-    }
-}
-
 fn sidecar(dir: &Path, threads: usize, runtime: &tokio::runtime::Handle) -> Sidecar {
     let origin = Origin::new("example.com/bench").expect("a sound origin");
     let key = Skey::from_seed(origin.as_str(), &[1; 32]).expect("a sound name");
@@ -173,24 +103,21 @@ fn sidecar(dir: &Path, threads: usize, runtime: &tokio::runtime::Handle) -> Side
     let journal = Journal::create(&places, &origin).expect("an empty directory");
     let opening = Opening { origin, key, journal, keyring };
     let recovery = recovery.vkey().to_string();
+    let settings = embedded::settings(&dir.join("data/archive"));
+    let settings = Settings { entries_max: u64::MAX, threads, ..settings };
     let writer = Writer::create(opening, &recovery, &["consent_proof".to_owned()], START).expect("a new log");
-    Sidecar::new(writer, Vec::new(), Vec::new(), settings(dir, threads), runtime).expect("an open log")
+    Sidecar::new(writer, Vec::new(), Vec::new(), settings, runtime).expect("an open log")
 }
 
 /// Events a second of folding `records`.
-fn fold(sidecar: &mut Sidecar, topic: &str, records: VecDeque<Arrived>) -> f64 {
+fn fold(sidecar: &mut Sidecar, topic: &str, records: Vec<Arrived>) -> f64 {
     let count = records.len() as f64;
-    let topic = Topic {
-        name: topic.to_owned(),
-        origin: SourceKind::Kafka,
-        cluster: "bench".to_owned(),
-        topic_id: topic.to_owned(),
-        partitions: 1,
-        shared: false,
-    };
-    let source = Memory { topic: Arc::new(topic), records, is_assigned: false };
-    let rule =
-        TopicRule { which: Which::All, alias: String::new(), format: Format::Auto, class: "consent_proof".to_owned() };
+    let topic = Arc::new(embedded::topic(topic, "bench", 1));
+    let source = Embedded::new([
+        Arrival::Assigned { topic: Arc::clone(&topic), partition: 0, held: None },
+        Arrival::Records { topic, partition: 0, records, state: Vec::new() },
+    ]);
+    let rule = embedded::rule(Which::All, "", Format::Auto);
     let begun = Instant::now();
     let totals = sidecar.ingest(Box::new(source), Arc::from([rule]), || START, u64::MAX).expect("nothing fails");
     let totals = totals.expect("nothing is in the way");

@@ -20,8 +20,8 @@ use crate::core::time::Timestamp;
 use crate::ingest::{Arrival, Arrived, Reached, Topic};
 use crate::journal::PositionRow;
 
-/// Records that go through the steps together.
-const CHUNK_RECORDS: usize = 1_000;
+/// Records that go through the steps together; a Kafka source delivers no more at once.
+const CHUNK_RECORDS: usize = 1_024;
 
 /// What waits, in the order it arrived.
 pub(super) enum Item {
@@ -83,9 +83,10 @@ impl Pipe {
         match arrival {
             Arrival::Records { topic, partition, records, state } => {
                 let state = Arc::new(state);
-                let mut records = records.into_iter();
-                while records.len() > 0 {
-                    let records = Arc::new(records.by_ref().take(CHUNK_RECORDS).collect::<Vec<_>>());
+                let mut left = records;
+                while !left.is_empty() {
+                    let after = left.split_off(left.len().min(CHUNK_RECORDS));
+                    let records = Arc::new(std::mem::replace(&mut left, after));
                     let (topic, state) = (Arc::clone(&topic), Arc::clone(&state));
                     self.waiting.push_back(Item::Chunk(Chunk { topic, partition, records, state, reading: None }));
                 }

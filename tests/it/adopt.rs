@@ -3,32 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinfold::core::decode::{Format, Limits};
-use pinfold::core::identity::{Form, Rules as Identity};
+use pinfold::core::decode::Format;
 use pinfold::core::note::Skey;
 use pinfold::core::origin::Origin;
 use pinfold::core::record::Record;
 use pinfold::core::time::Timestamp;
-use pinfold::ingest::{
-    Again, Arrival, Arrived, Budget, End, Positions, Reached, Source, SourceError, SourceKind, Standing, Topic, Trouble,
-};
+use pinfold::ingest::{Again, Arrival, Arrived, Positions};
 use pinfold::journal::{Journal, JournalError, Places};
 use pinfold::keyring::{Kek, Keyring};
 use pinfold::sidecar::{Opening, Settings, Sidecar, SidecarError, TopicRule, Which, Writer};
 
-const DAY: Timestamp = Timestamp(1_767_225_600_000_000);
+use crate::embedded::{self, Embedded};
 
-fn topic(cluster: &str) -> Arc<Topic> {
-    let (name, topic_id) = ("consent".to_owned(), "id".to_owned());
-    Arc::new(Topic {
-        name,
-        origin: SourceKind::Kafka,
-        cluster: cluster.to_owned(),
-        topic_id,
-        partitions: 1,
-        shared: false,
-    })
-}
+const DAY: Timestamp = Timestamp(1_767_225_600_000_000);
 
 fn record(value: &str) -> Record {
     Record { value: Some(value.as_bytes().to_vec()), ..Record::default() }
@@ -40,56 +27,24 @@ const GONE: &str = "gone";
 const COMPACTED: &str = "compacted";
 
 /// A broker whose one partition holds these values from offset 0, met from where the log stands.
-struct Broker {
-    arrivals: Vec<Arrival>,
-}
-
-impl Broker {
-    fn new(cluster: &str, values: &[&str], positions: &dyn Positions) -> Broker {
-        let topic = topic(cluster);
-        let held = positions.held(&topic, 0);
-        let (next, last) = held.as_ref().map_or((0, None), |held| (held.next, held.last));
-        let mut arrivals = vec![Arrival::Assigned { topic: Arc::clone(&topic), partition: 0, held }];
-        let at = |offset: u64| values.get(usize::try_from(offset).unwrap()).copied();
-        if let Some((offset, value)) = last.and_then(|last| Some((last, at(last)?))) {
-            let again = match value {
-                GONE => Again::Absent,
-                COMPACTED => Again::Compacted,
-                value => Again::Record(record(value)),
-            };
-            arrivals.push(Arrival::Last { topic: Arc::clone(&topic), partition: 0, offset, again });
-        }
-        let records = (next..).map_while(|offset| Some(Arrived { offset, record: record(at(offset)?), cut: None }));
-        let (records, state) = (records.collect(), Vec::new());
-        arrivals.push(Arrival::Records { topic, partition: 0, records, state });
-        Broker { arrivals }
+fn broker(cluster: &str, values: &[&str], positions: &dyn Positions) -> Embedded {
+    let topic = Arc::new(embedded::topic("consent", cluster, 1));
+    let held = positions.held(&topic, 0);
+    let (next, last) = held.as_ref().map_or((0, None), |held| (held.next, held.last));
+    let mut arrivals = vec![Arrival::Assigned { topic: Arc::clone(&topic), partition: 0, held }];
+    let at = |offset: u64| values.get(usize::try_from(offset).unwrap()).copied();
+    if let Some((offset, value)) = last.and_then(|last| Some((last, at(last)?))) {
+        let again = match value {
+            GONE => Again::Absent,
+            COMPACTED => Again::Compacted,
+            value => Again::Record(record(value)),
+        };
+        arrivals.push(Arrival::Last { topic: Arc::clone(&topic), partition: 0, offset, again });
     }
-}
-
-impl Source for Broker {
-    fn name(&self) -> &str {
-        "redpanda"
-    }
-    fn poll(&mut self, _: Budget) -> Result<Vec<Arrival>, SourceError> {
-        Ok(std::mem::take(&mut self.arrivals))
-    }
-    fn committed(&mut self, _: &[Reached]) -> Result<(), SourceError> {
-        Ok(())
-    }
-    fn committed_before_seal(&mut self, _: &[Reached], _: Duration) -> Result<Standing, SourceError> {
-        Ok(Standing::Held)
-    }
-    fn pause(&mut self) {}
-    fn resume(&mut self) {}
-    fn is_idle(&self) -> bool {
-        self.arrivals.is_empty()
-    }
-    fn ends(&self) -> Vec<End> {
-        Vec::new()
-    }
-    fn trouble(&self) -> Option<Trouble> {
-        None
-    }
+    let records = (next..).map_while(|offset| Some(Arrived { offset, record: record(at(offset)?), cut: None }));
+    let (records, state) = (records.collect(), Vec::new());
+    arrivals.push(Arrival::Records { topic, partition: 0, records, state });
+    Embedded::new(arrivals)
 }
 
 struct Place {
@@ -133,22 +88,7 @@ impl Place {
         };
         let keyring = Keyring::open(&self.dir.path().join("keyring"), &kek, origin.oid()).unwrap();
         let writer = Writer::open(Opening { origin, key, journal, keyring }).unwrap();
-        let settings = Settings {
-            entries_max: 65_536,
-            bytes_max: 64 << 20,
-            age_max: u64::MAX,
-            entries_min: 1,
-            age_limit: u64::MAX,
-            disk_free_min: 0,
-            backlog_max: u64::MAX,
-            copies_min: 1,
-            tenant: String::new(),
-            keep_journal: None,
-            archive: self.dir.path().join("archive"),
-            identity: Identity { email: Form::Lower, phone: Form::E164, other: Form::Verbatim },
-            limits: Limits { record_bytes_max: 1 << 20, subjects_max: 199 },
-            threads: 1,
-        };
+        let settings = Settings { entries_min: 1, ..embedded::settings(&self.dir.path().join("archive")) };
         Sidecar::new(writer, Vec::new(), Vec::new(), settings, self.runtime.handle()).unwrap()
     }
 
@@ -156,13 +96,8 @@ impl Place {
     fn fold(&self, cluster: &str, values: &[&str]) -> Result<u64, SidecarError> {
         let mut sidecar = self.open();
         sidecar.refuse_if_halted()?;
-        let rules: Arc<[TopicRule]> = Arc::from([TopicRule {
-            which: Which::All,
-            alias: String::new(),
-            format: Format::Auto,
-            class: "consent_proof".to_owned(),
-        }]);
-        let broker = Broker::new(cluster, values, &sidecar.positions(&rules));
+        let rules: Arc<[TopicRule]> = Arc::from([embedded::rule(Which::All, "", Format::Auto)]);
+        let broker = broker(cluster, values, &sidecar.positions(&rules));
         sidecar.attach(Box::new(broker), rules);
         sidecar.step(DAY)?;
         let folded = sidecar.totals().folded;

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pinfold::archive::{Contents, Folder};
-use pinfold::core::decode::{Format, Limits};
-use pinfold::core::identity::{Form, Rules};
+use pinfold::core::decode::Format;
 use pinfold::core::note::Skey;
 use pinfold::core::origin::Origin;
 use pinfold::core::synthetic::{Encoding, Generator};
@@ -15,6 +14,8 @@ use pinfold::journal::{Journal, Places};
 use pinfold::keyring::{Kek, Keyring};
 use pinfold::registry::sqlite::Sqlite;
 use pinfold::sidecar::{Opening, Settings, Sidecar, TopicRule, Which, Writer};
+
+use crate::embedded;
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 const AGE_MAX: u64 = 600_000_000;
@@ -66,13 +67,7 @@ impl Driven {
         let name = format!("events-{}.ndjson", self.files);
         let path = self.dir.path().join(&name);
         std::fs::write(&path, lines.join(&b'\n')).unwrap();
-        let rule = TopicRule {
-            which: Which::All,
-            alias: name.clone(),
-            format: Format::Auto,
-            class: "consent_proof".to_owned(),
-        };
-        let rules: Arc<[TopicRule]> = Arc::from([rule]);
+        let rules: Arc<[TopicRule]> = Arc::from([embedded::rule(Which::All, &name, Format::Auto)]);
         let source = Replay::open("file", &name, &path, None, &self.sidecar.positions(&rules)).unwrap();
         let now = self.now;
         let totals = self.sidecar.ingest(Box::new(source), rules, || now, u64::MAX).unwrap().unwrap();
@@ -100,19 +95,11 @@ impl Driven {
 fn settings(dir: &Path) -> Settings {
     Settings {
         entries_max: 1_000,
-        bytes_max: 64 << 20,
         age_max: AGE_MAX,
         entries_min: ENTRIES_MIN,
         age_limit: AGE_LIMIT,
-        disk_free_min: 0,
-        backlog_max: u64::MAX,
-        copies_min: 1,
-        tenant: String::new(),
-        keep_journal: None,
-        archive: dir.join("data/archive"),
-        identity: Rules { email: Form::Lower, phone: Form::E164, other: Form::Verbatim },
-        limits: Limits { record_bytes_max: 1 << 20, subjects_max: 199 },
         threads: 2,
+        ..embedded::settings(&dir.join("data/archive"))
     }
 }
 

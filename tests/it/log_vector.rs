@@ -68,7 +68,8 @@ pub(crate) fn entries(archive: &Memory, segment: u64) -> Vec<(Vec<u8>, Vec<Vec<u
 
 type Files = Spools<Vec<u8>>;
 
-fn build(archive: &Memory, start: Start, checkpoint: &str) -> Built<Vec<u8>> {
+/// A segment made of the leaves and frames in its files.
+pub(crate) fn build(archive: &Memory, start: Start, checkpoint: &str) -> Built<Vec<u8>> {
     let mut builder = Builder::new(start.clone(), Files::default());
     for (leaf, frames) in entries(archive, start.segment) {
         builder.add(&leaf, &frames.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();

@@ -22,8 +22,11 @@ mod dependencies;
 mod deploy;
 mod dictionary;
 mod doctor;
+#[path = "../harness/embedded.rs"]
+mod embedded;
 mod faults;
 mod feeding;
+mod fixtures;
 mod idle;
 mod journal;
 mod leftover;
