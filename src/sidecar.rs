@@ -44,6 +44,7 @@ use std::time::Duration;
 
 pub use adopting::Adopted;
 pub use error::SidecarError;
+pub use feeding::{Fed, Feed};
 pub use fold::Folded;
 pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
@@ -83,6 +84,8 @@ pub struct Sidecar {
     writer: Writer,
     outbox: Outbox,
     intakes: Vec<Intake>,
+    /// How many sources were fed.
+    feeds: u64,
     pinning: Pinning,
     registering: Registering,
     settings: Settings,
@@ -131,6 +134,7 @@ impl Sidecar {
             writer,
             outbox,
             intakes: Vec::new(),
+            feeds: 0,
             settings,
             paused: None,
             backlog: Backlog::default(),
@@ -194,12 +198,13 @@ impl Sidecar {
             worked = self.work_beside(now)?;
         }
         self.start_requests(now)?;
+        if self.is_seal_due(now) {
+            // More than a segment waits: it is sealed before more is taken in, or the tail would grow without bound.
+            return Ok(Progress::Worked);
+        }
         let wait = if worked { Duration::ZERO } else { POLL_WAIT };
         let budget = Budget { records_max: POLL_RECORDS, bytes_max: POLL_BYTES, wait };
-        let is_alone = self.intakes.len() == 1;
-        for intake in &mut self.intakes {
-            worked |= intake.step(&mut self.writer, &self.workers, budget, is_alone, now)?;
-        }
+        worked |= self.step_intakes(budget, now)?;
         // A paused source has nothing to wait for.
         if !worked && (self.intakes.is_empty() || self.paused.is_some()) {
             self.registering.wait(POLL_WAIT);

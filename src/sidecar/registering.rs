@@ -5,6 +5,7 @@
 //! a crash is the same request and the row says what its kind 7 entry says.
 
 pub(super) mod again;
+mod passed;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -328,16 +329,16 @@ impl Registry {
         sealed_at: Timestamp,
         registered_at: Timestamp,
     ) -> Result<SegmentRows, SidecarError> {
-        while self.folded < row.segment {
-            let Some(earlier) = writer.journal.seal(self.folded)? else { break };
-            let stored = Stored::read(archive, &earlier)?;
-            fold(&mut self.fold, writer, &stored, None)?;
-            self.folded += 1;
+        if self.folded < row.segment {
+            // What fails halfway is of no use: the fold stays what it was.
+            let mut fold = self.fold.clone();
+            passed::pass(&mut fold, writer, archive, self.folded..row.segment)?;
+            (self.fold, self.folded) = (fold, row.segment);
         }
         let stored = Stored::read(archive, row)?;
         // The fold has no way back, and the request may fail: it goes on only when the registry has the segment.
         let mut ahead = self.fold.clone();
-        let rows = fold(&mut ahead, writer, &stored, Some((sealed_at, registered_at)))?;
+        let rows = fold(&mut ahead, writer, &stored, (sealed_at, registered_at))?;
         self.ahead = Some(ahead);
         Ok(rows)
     }
@@ -481,32 +482,39 @@ fn root_at(writer: &Writer, size: Size, segments: u64) -> Result<Option<crate::c
     Ok(None)
 }
 
-/// Folds one segment into rows. Without `times` only what later segments need is wanted: people's parts stay closed.
+/// Folds one segment into rows; `times`: when it was sealed, and when it is registered.
 fn fold(
     fold: &mut Fold,
     writer: &mut Writer,
     stored: &Stored,
-    times: Option<(Timestamp, Timestamp)>,
+    times: (Timestamp, Timestamp),
 ) -> Result<SegmentRows, SidecarError> {
-    let sealed = Sealed {
+    let Writer { reader, keyring, .. } = writer;
+    let rows = fold.segment(&sealed_of(stored, Some(times)), stored.leaves.iter().map(Vec::as_slice), |wanted| {
+        let Some(frame) = stored.frame(wanted.seq, wanted.part) else { return Ok(None) };
+        match wanted.key {
+            None => reader.operator_body(keyring, wanted.seq, wanted.sealed, frame),
+            Some(key) => reader.personal(keyring, wanted.seq, wanted.part, key, wanted.sealed, frame),
+        }
+    });
+    rows.map_err(folding)
+}
+
+/// A segment as the fold takes it.
+fn sealed_of(stored: &Stored, times: Option<(Timestamp, Timestamp)>) -> Sealed<'_> {
+    Sealed {
         cid: stored.cid,
         seal: &stored.seal,
         proof_bytes: stored.proof_bytes,
         payload_bytes: stored.payload_bytes,
         sealed_at: times.map(|(sealed, _)| sealed),
         registered_at: times.map(|(_, registered)| registered),
-    };
-    let Writer { reader, keyring, .. } = writer;
-    let rows = fold.segment(&sealed, stored.leaves.iter().map(Vec::as_slice), |wanted| {
-        let Some(frame) = stored.frame(wanted.seq, wanted.part) else { return Ok(None) };
-        match wanted.key {
-            None => reader.operator_body(keyring, wanted.seq, wanted.sealed, frame),
-            Some(_) if times.is_none() => Ok(None),
-            Some(key) => reader.personal(keyring, wanted.seq, wanted.part, key, wanted.sealed, frame),
-        }
-    });
-    rows.map_err(|error| match error {
+    }
+}
+
+fn folding(error: FoldError<SidecarError>) -> SidecarError {
+    match error {
         FoldError::Part { source, .. } => source,
         FoldError::Refused { refused, .. } => SidecarError::Own { doing: "the rows of a segment", refused },
-    })
+    }
 }

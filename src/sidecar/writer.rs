@@ -5,6 +5,7 @@
 
 mod commit;
 mod open;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::reader::Reader;
 use super::topics::Topics;
 use crate::core::codec;
 use crate::core::hash::Hash;
-use crate::core::leaf::{Body, Leaf, LeafView, Topic, is_own};
+use crate::core::leaf::{Body, Leaf, LeafView, Topic};
 use crate::core::merkle::Tree;
 use crate::core::note::Skey;
 use crate::core::origin::Origin;
@@ -35,6 +36,7 @@ use crate::core::time::Timestamp;
 use crate::journal::{self, Commit, Entry, Journal, OutboxChange, PositionRow};
 use crate::keyring::Keyring;
 use commit::Pending;
+use tail::Tail;
 
 /// Classes that every log has, before the configured ones.
 pub(super) const OPERATOR: u32 = 0;
@@ -56,7 +58,7 @@ pub struct Writer {
     topics: Topics,
     epoch: Epoch,
     known: SharedKnown,
-    waiting: Waiting,
+    tail: Tail,
     counts: Counts,
     pending: Pending,
     committer: Committer,
@@ -105,18 +107,9 @@ pub(super) fn sealed_rules_row(n: usize) -> String {
 }
 
 impl Writer {
-    /// Counts an entry among those that wait for the next seal.
-    fn wait(&mut self, kind: u64, frames: &[Vec<u8>], at: Option<Timestamp>) {
-        self.waiting.frame_bytes += frames.iter().map(|frame| u64::try_from(frame.len()).unwrap_or(0)).sum::<u64>();
-        if !is_own(kind) {
-            self.waiting.entries += 1;
-            self.waiting.oldest = self.waiting.oldest.or(at);
-        }
-    }
-
     /// What waits for the next seal.
     pub(super) fn waiting(&self) -> Waiting {
-        self.waiting
+        self.tail.waiting()
     }
 
     /// The rules after the last sealed segment.
@@ -268,7 +261,7 @@ impl Writer {
         let leaf_hash = Hash::leaf(leaf);
         let claim = self.rules.accept(&view, leaf_hash)?;
         self.counts.add(&view);
-        self.wait(view.kind, &frames, Some(self.recorded_at));
+        self.tail.push(view.kind, &frames, Some(self.recorded_at));
         self.tree.append(leaf_hash);
         self.prev = leaf_hash;
         self.pending.leaf_bytes += leaf.len();

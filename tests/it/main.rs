@@ -25,6 +25,7 @@ mod doctor;
 #[path = "../harness/embedded.rs"]
 mod embedded;
 mod faults;
+mod feeding;
 mod fixtures;
 mod idle;
 mod journal;

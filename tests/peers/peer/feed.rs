@@ -4,8 +4,8 @@
 //! It is the only writer of its topics and idempotent, so the n-th record of a partition has offset n.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use pinfold::proto::v1;
@@ -42,6 +42,8 @@ pub(crate) struct Feed {
     partitions: i32,
     people: u64,
     sent: Mutex<BTreeMap<Place, u64>>,
+    /// Who has it sends, or keeps the others from sending.
+    turn: Mutex<()>,
 }
 
 impl Feed {
@@ -54,7 +56,15 @@ impl Feed {
         };
         let producer = client("enable.idempotence", "true").create().unwrap();
         let watcher = client("group.id", "watcher").create().unwrap();
-        let feed = Feed { producer, watcher, name: name.to_owned(), partitions, people, sent: Mutex::default() };
+        let feed = Feed {
+            producer,
+            watcher,
+            name: name.to_owned(),
+            partitions,
+            people,
+            sent: Mutex::default(),
+            turn: Mutex::default(),
+        };
         feed.topics().iter().for_each(|topic| broker.create_topic(topic, partitions));
         feed
     }
@@ -100,10 +110,17 @@ impl Feed {
     /// Goes on sending at a steady pace until told to stop.
     pub(crate) fn keep_sending(&self, stop: &AtomicBool) {
         while !stop.load(Ordering::SeqCst) {
+            let turn = self.turn.lock().unwrap();
             self.send(10);
+            drop(turn);
             // The pace, not a wait for anything.
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Nothing is sent while this lives.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap()
     }
 
     /// How many records each partition holds: as sent, and as the broker says. Nobody sends meanwhile.
