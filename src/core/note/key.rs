@@ -1,6 +1,6 @@
 //! The keys of notes: public ones of logs and witnesses, which verify strictly, and the private one of a log.
 //!
-//! The only file that names the Ed25519 crate, and no private key leaves it.
+//! Beside its tests the only file that names the Ed25519 crate, and no private key leaves it.
 
 use std::fmt;
 use std::str::FromStr;
