@@ -5,6 +5,7 @@
 //! durable; the sidecar is then to be dropped.
 
 mod adopting;
+mod beside;
 mod committer;
 mod counts;
 mod epoch;
@@ -62,7 +63,8 @@ use crate::core::time::Timestamp;
 use crate::ingest::{Budget, Source};
 use crate::registry::Registrar;
 use intake::Intake;
-use outbox::{Outbox, Task};
+use outbox::Outbox;
+use pause::Backlog;
 use pinning::Pinning;
 use registering::Registering;
 use workers::Workers;
@@ -86,6 +88,7 @@ pub struct Sidecar {
     settings: Settings,
     workers: Workers,
     paused: Option<Pause>,
+    backlog: Backlog,
     /// When the loop last looked what the journal may drop.
     pruned_at: Option<Timestamp>,
     /// Segments it is known to have dropped.
@@ -98,9 +101,9 @@ pub struct Sidecar {
 
 /// How long a step waits for records where there is nothing else to do.
 const POLL_WAIT: Duration = Duration::from_millis(50);
-/// Records of one poll: several commits, so that one is being made while the one before it becomes durable.
-const POLL_RECORDS: usize = 16_000;
-const POLL_BYTES: usize = 16 << 20;
+/// Records of one poll.
+const POLL_RECORDS: usize = 8_000;
+const POLL_BYTES: usize = 8 << 20;
 
 impl Sidecar {
     /// Goes on with an open log.
@@ -130,6 +133,7 @@ impl Sidecar {
             intakes: Vec::new(),
             settings,
             paused: None,
+            backlog: Backlog::default(),
             pruned_at: None,
             pruned_segments: 0,
             observed_for: None,
@@ -185,23 +189,16 @@ impl Sidecar {
 
     fn work(&mut self, now: Timestamp) -> Result<Progress, SidecarError> {
         self.pause_or_resume()?;
-        self.catch_up()?;
-        let mut worked = self.take_answers(now)?;
-        if self.is_seal_due(now) {
-            worked |= self.seal(now)?;
+        let mut worked = false;
+        if self.trouble.is_some() || self.is_something_due(now) {
+            worked = self.work_beside(now)?;
         }
         self.start_requests(now)?;
-        if self.writer.keyring.fold_is_due() {
-            let size = self.writer.journal.state().size();
-            self.writer.keyring.fold(size)?;
-        }
-        if self.is_prune_due(now) {
-            self.prune_old(now)?;
-        }
         let wait = if worked { Duration::ZERO } else { POLL_WAIT };
         let budget = Budget { records_max: POLL_RECORDS, bytes_max: POLL_BYTES, wait };
+        let is_alone = self.intakes.len() == 1;
         for intake in &mut self.intakes {
-            worked |= intake.step(&mut self.writer, &self.workers, budget, now)? > 0;
+            worked |= intake.step(&mut self.writer, &self.workers, budget, is_alone, now)?;
         }
         // A paused source has nothing to wait for.
         if !worked && (self.intakes.is_empty() || self.paused.is_some()) {
@@ -210,43 +207,19 @@ impl Sidecar {
         Ok(if worked { Progress::Worked } else { Progress::Waited })
     }
 
-    /// Goes on with what an earlier step could not finish: nothing else may be written before.
+    /// Makes everything durable that has a place, an earlier step's leftovers first: nothing else may be written before.
     fn catch_up(&mut self) -> Result<(), SidecarError> {
         self.writer.commit_again()?;
         for intake in &mut self.intakes {
             intake.drain(&mut self.writer)?;
         }
+        self.writer.commit()?;
         if self.writer.took_late_seal() {
             // The segment was cut by a step that failed: what it left out is read from the journal.
             self.outbox = Outbox::load(&self.writer.journal)?;
             self.writer.await_seal()?;
         }
         Ok(())
-    }
-
-    /// Takes what pin targets and registries have answered.
-    fn take_answers(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
-        let names: Vec<String> = self.registering.lanes().map(|lane| lane.name.clone()).collect();
-        let pinned = self.pinning.take(&mut self.writer, &mut self.outbox, &names, now)?;
-        let registered = self.registering.take(&mut self.writer, &mut self.outbox, now)?;
-        Ok(pinned + registered > 0)
-    }
-
-    fn start_requests(&mut self, now: Timestamp) -> Result<(), SidecarError> {
-        self.pinning.start(&self.writer, &self.outbox, now)?;
-        let released = self.released();
-        self.registering.start(&mut self.writer, &mut self.outbox, &self.settings, released, now)
-    }
-
-    /// Segments whose checkpoint may be shown: sealed, and held by a pin target (with none: by the archive folder).
-    fn released(&self) -> u64 {
-        let sealed = self.writer.journal.state().sealed.segments;
-        let held_to = |lane: &Lane| {
-            self.outbox
-                .first_open(|task| matches!(task, Task::Pin { target, .. } if *target == lane.name))
-                .unwrap_or(sealed)
-        };
-        self.pinning.lanes().map(held_to).max().unwrap_or(sealed)
     }
 
     /// Lets go of the log, its last head written out.
@@ -258,9 +231,17 @@ impl Sidecar {
         self.writer.close()
     }
 
-    /// The number of entries.
+    /// The number of durable entries.
     pub fn size(&self) -> Size {
-        self.writer.size()
+        self.writer.journal.state().size()
+    }
+
+    /// Makes everything durable that has a place in the log: before a stop that is no crash.
+    ///
+    /// # Errors
+    /// As `step`.
+    pub fn settle(&mut self) -> Result<(), SidecarError> {
+        self.catch_up()
     }
 
     /// The open log.

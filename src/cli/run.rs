@@ -173,11 +173,11 @@ fn drive(
         board.renew(sidecar);
         let asked = control.answer(sidecar);
         if run.until_size.is_some_and(|size| sidecar.size().0 >= size) {
-            return Ok(());
+            break;
         }
         if run.until_idle && progress == Progress::Waited && !asked && sidecar.is_read() {
             if sidecar.is_idle() {
-                return Ok(());
+                break;
             }
             if sidecar.has_waiting() {
                 sidecar.seal_now(now())?;
@@ -187,7 +187,7 @@ fn drive(
             return Err(control::not_in_time(sidecar));
         }
     }
-    Ok(())
+    Ok(sidecar.settle()?)
 }
 
 #[cfg(feature = "kafka")]

@@ -84,6 +84,7 @@ impl Sidecar {
         }
         // First: a crash behind it meets the divergence again, and halts again.
         self.resume()?;
+        self.catch_up()?;
         let mut adopted = Vec::new();
         for (name, value) in rows {
             adopted.extend(serde_json::from_slice(&value).ok().map(|row| self.adopt_one(&row)).transpose()?.flatten());

@@ -85,6 +85,8 @@ pub(super) struct Intake {
     duplicates: u64,
     gaps: u64,
     pipe: Pipe,
+    /// Why the source gives nothing more: said when everything it gave is durable.
+    ended: Option<SidecarError>,
     /// When the records that are being placed are recorded.
     recorded_at: Timestamp,
 }
@@ -136,7 +138,17 @@ fn contested(writer: &mut Writer, partition: Partition, first: u64, next: u64) -
 impl Intake {
     pub(super) fn new(source: Box<dyn Source>, rules: Arc<[TopicRule]>, identity: Identity, limits: Limits) -> Intake {
         let recorded_at = Timestamp(0);
-        Intake { source, rules, identity, limits, duplicates: 0, gaps: 0, pipe: Pipe::default(), recorded_at }
+        Intake {
+            source,
+            rules,
+            identity,
+            limits,
+            duplicates: 0,
+            gaps: 0,
+            pipe: Pipe::default(),
+            ended: None,
+            recorded_at,
+        }
     }
 
     /// The source itself: its name, ends, troubles, pause.
@@ -149,7 +161,12 @@ impl Intake {
         Totals { folded: self.pipe.folded, duplicates: self.duplicates, gaps: self.gaps }
     }
 
-    /// Takes what has arrived, commits it, and tells the source. Gives how many arrivals there were.
+    /// Takes what has arrived one stretch further, and tells the source what has become durable. False where there was
+    /// nothing to do.
+    ///
+    /// While records keep coming, some of them stay in the pipe, unless `is_alone` is false: two sources cannot both
+    /// give out places. What is not a record is done, and durable, before more is asked for: a source gives a partition
+    /// up when it is asked again.
     ///
     /// # Errors
     /// A halt for rewritten history and for whatever writer and keyring halt for; the source's own end. After a failure
@@ -159,31 +176,41 @@ impl Intake {
         writer: &mut Writer,
         workers: &Workers,
         budget: Budget,
+        is_alone: bool,
         now: Timestamp,
-    ) -> Result<usize, SidecarError> {
-        if self.pipe.is_empty() {
-            self.tell(writer)?;
-            for arrival in self.poll(writer, budget)? {
-                self.pipe.put(arrival);
+    ) -> Result<bool, SidecarError> {
+        let is_resting = self.pipe.is_settled() && writer.is_settled();
+        let mut has_more = false;
+        if !self.pipe.has_said() && self.ended.is_none() {
+            let wait = if is_resting { budget.wait } else { Duration::ZERO };
+            match self.poll(writer, Budget { wait, ..budget }) {
+                Ok(arrivals) => {
+                    has_more = !arrivals.is_empty();
+                    arrivals.into_iter().for_each(|arrival| self.pipe.put(arrival));
+                }
+                Err(error) => self.ended = Some(error),
             }
         }
-        let count = self.pipe.len();
-        if count > 0 {
-            self.fold(writer, workers, now)?;
+        if self.pipe.has_said() || self.ended.is_some() {
+            self.fold(writer, workers, 0, now)?;
             writer.commit()?;
-            self.tell(writer)?;
+        } else if has_more && is_alone {
+            self.fold(writer, workers, workers.len() + 1, now)?;
+        } else {
+            self.fold(writer, workers, 0, now)?;
+            writer.commit_behind()?;
         }
-        Ok(count)
+        self.tell(writer)?;
+        match self.ended.take() {
+            Some(error) => Err(error),
+            None => Ok(has_more || !is_resting),
+        }
     }
 
-    /// Tells the source how far we are, once that is durable.
-    fn tell(&mut self, writer: &mut Writer) -> Result<(), SidecarError> {
-        if self.pipe.reached.is_empty() {
-            return Ok(());
-        }
-        writer.commit()?;
-        let reached: Vec<Reached> = std::mem::take(&mut self.pipe.reached).into_values().collect();
-        Ok(self.source.committed(&reached)?)
+    /// Tells the source how far we are, as far as that is durable.
+    fn tell(&mut self, writer: &Writer) -> Result<(), SidecarError> {
+        let reached = self.pipe.take_durable(writer);
+        if reached.is_empty() { Ok(()) } else { Ok(self.source.committed(&reached)?) }
     }
 
     /// Gives the writer what has its place already: nothing else may be written before.
@@ -194,10 +221,20 @@ impl Intake {
         self.pipe.drain(writer)
     }
 
-    fn fold(&mut self, writer: &mut Writer, workers: &Workers, now: Timestamp) -> Result<(), SidecarError> {
+    /// Folds what waits, all but `left` chunks; with none left the writer has everything.
+    fn fold(
+        &mut self,
+        writer: &mut Writer,
+        workers: &Workers,
+        left: usize,
+        now: Timestamp,
+    ) -> Result<(), SidecarError> {
         loop {
             let (rules, identity, limits) = (&self.rules, self.identity, self.limits);
             self.pipe.read_ahead(writer, workers, |topic| way(rules, topic, identity, limits));
+            if left > 0 && self.pipe.len() <= left {
+                return Ok(());
+            }
             let (topic, partition) = match self.pipe.front() {
                 None => return self.drain(writer),
                 Some(Item::Chunk(chunk)) => (Arc::clone(&chunk.topic), chunk.partition),
@@ -224,9 +261,13 @@ impl Intake {
                     self.place(writer, &topic, partition)?
                 }
             };
-            if self.pipe.is_drained() {
-                self.recorded_at = writer.record_time(now)?;
-                writer.begin_entries()?;
+            match writer.record_time_known(now) {
+                Some(at) if !self.pipe.is_drained() => self.recorded_at = at,
+                _ => {
+                    self.drain(writer)?;
+                    self.recorded_at = writer.record_time(now)?;
+                    writer.begin_entries()?;
+                }
             }
             if let Err(error) = self.pipe.place(writer, workers, &way, place, self.recorded_at) {
                 self.drain(writer)?;
@@ -274,7 +315,7 @@ impl Intake {
                 let reason = GapReason::from_code(why.code()).unwrap_or(GapReason::Unattributed);
                 self.gap(writer, GapRange { partition: place, first, last, reason })?;
                 let reached = Reached { topic: topic.name.clone(), partition, next: last + 1 };
-                self.pipe.reached.insert(place, reached);
+                self.pipe.note_reached(writer, place, reached);
             }
             Arrival::Grown { topic } => drop(self.declare(writer, &topic)?),
             Arrival::Revoked { topic, partition, is_lost } => {
@@ -377,9 +418,9 @@ impl Intake {
         }
     }
 
-    /// Whether it is read to its end.
+    /// Whether it is read to its end, and all of it durable.
     pub(super) fn is_idle(&self) -> bool {
-        self.source.is_idle() && self.pipe.is_empty()
+        self.source.is_idle() && self.pipe.is_settled()
     }
 
     /// What keeps the source from reading, if anything does: its name and the words.

@@ -4,6 +4,7 @@
 //! only starts them and takes their answers. Delays grow to a limit and are spread, so that a fleet does not knock on
 //! a node that comes back all at once.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -73,12 +74,14 @@ fn delay_ms(failures: u32, spread: u64) -> u64 {
 pub(super) struct Answers<T> {
     sender: Sender<T>,
     receiver: Receiver<T>,
+    /// Those that were looked at and not yet taken.
+    early: VecDeque<T>,
 }
 
 impl<T> Answers<T> {
     pub(super) fn new() -> Answers<T> {
         let (sender, receiver) = channel();
-        Answers { sender, receiver }
+        Answers { sender, receiver, early: VecDeque::new() }
     }
 
     /// Where a request puts its answer.
@@ -87,13 +90,21 @@ impl<T> Answers<T> {
     }
 
     /// The next one that has come, without waiting.
-    pub(super) fn next(&self) -> Option<T> {
-        self.receiver.try_recv().ok()
+    pub(super) fn next(&mut self) -> Option<T> {
+        self.early.pop_front().or_else(|| self.receiver.try_recv().ok())
     }
 
-    /// The next one, waiting at most `wait`.
-    pub(super) fn wait(&self, wait: Duration) -> Option<T> {
-        self.receiver.recv_timeout(wait).ok()
+    /// Whether one has come.
+    pub(super) fn has_come(&mut self) -> bool {
+        self.early.extend(self.receiver.try_recv());
+        !self.early.is_empty()
+    }
+
+    /// Waits until one has come, at most so long.
+    pub(super) fn wait(&mut self, wait: Duration) {
+        if self.early.is_empty() {
+            self.early.extend(self.receiver.recv_timeout(wait));
+        }
     }
 }
 

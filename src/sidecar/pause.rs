@@ -1,6 +1,8 @@
 //! Pausing intake where there is no room for more: nothing is dropped, the broker keeps it.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
 
 use super::Sidecar;
 use super::error::SidecarError;
@@ -26,6 +28,27 @@ impl Pause {
     }
 }
 
+/// The sizes of the segments that are not yet done: sealed files do not change, so each is looked at once.
+#[derive(Default)]
+pub(super) struct Backlog(BTreeMap<u64, u64>);
+
+impl Backlog {
+    fn bytes(&mut self, archive: &Path, open: Range<u64>) -> u64 {
+        self.0 = self.0.split_off(&open.start);
+        if self.0.keys().next().is_some_and(|first| *first > open.start) {
+            // A registry that is to be told everything anew opens the oldest again.
+            self.0.clear();
+        }
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        let next = self.0.last_key_value().map_or(open.start, |(last, _)| last + 1);
+        for segment in next..open.end {
+            let files = Files::of(archive, segment);
+            self.0.insert(segment, bytes(&files.proof) + bytes(&files.payload));
+        }
+        self.0.values().sum()
+    }
+}
+
 impl Sidecar {
     /// Pauses intake where there is no room for more, and resumes it when there is.
     pub(super) fn pause_or_resume(&mut self) -> Result<(), SidecarError> {
@@ -33,7 +56,7 @@ impl Sidecar {
         let is_full = matches!(self.trouble, Some(SidecarError::Journal(JournalError::Full { .. })));
         let wanted = if is_full || self.disk_free()? < self.settings.disk_free_min {
             Some(Pause::Disk)
-        } else if self.backlog_bytes()? > self.settings.backlog_max {
+        } else if self.backlog_bytes() > self.settings.backlog_max {
             Some(Pause::Backlog)
         } else {
             None
@@ -59,14 +82,10 @@ impl Sidecar {
     }
 
     /// Bytes of the segments that are not yet done.
-    fn backlog_bytes(&self) -> Result<u64, SidecarError> {
-        let Some(first) = self.outbox.first_open(|_| true) else { return Ok(0) };
-        let bytes = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
-        let of = |segment| {
-            let files = Files::of(&self.settings.archive, segment);
-            bytes(&files.proof) + bytes(&files.payload)
-        };
-        Ok((first..self.writer.journal.state().sealed.segments).map(of).sum())
+    fn backlog_bytes(&mut self) -> u64 {
+        let sealed = self.writer.journal.state().sealed.segments;
+        let first = self.outbox.first_open(|_| true).unwrap_or(sealed);
+        self.backlog.bytes(&self.settings.archive, first..sealed)
     }
 
     /// Why intake is paused, if it is.

@@ -115,6 +115,11 @@ impl Pinning {
         Ok(pinned)
     }
 
+    /// Whether an answer has come.
+    pub(super) fn has_answers(&mut self) -> bool {
+        self.answers.has_come()
+    }
+
     /// Whether a request is under way.
     pub(super) fn is_busy(&self) -> bool {
         self.lanes().any(|lane| lane.is_busy)

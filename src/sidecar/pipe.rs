@@ -2,7 +2,8 @@
 //!
 //! Workers decode chunks ahead of the loop and seal them behind it; the loop knows people and chains entries, while the
 //! committer makes the entries before them durable. Places are given before the writer takes the entries, so nothing
-//! else may be written while chunks are between the two: `drain` first. Whatever fails for a time stays in here, in
+//! else may be written while chunks are between the two: `drain` first; a chunk whose place was taken stops the process.
+//! What is in here stays over many steps, so that no thread waits for another. Whatever fails for a time stays too, in
 //! order, and goes on from there.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,8 +20,8 @@ use crate::core::time::Timestamp;
 use crate::ingest::{Arrival, Arrived, Reached, Topic};
 use crate::journal::PositionRow;
 
-/// Records that go through the steps together.
-const CHUNK_RECORDS: usize = 1_000;
+/// Records that go through the steps together; a Kafka source delivers no more at once.
+const CHUNK_RECORDS: usize = 1_024;
 
 /// What waits, in the order it arrived.
 pub(super) enum Item {
@@ -50,6 +51,8 @@ struct Placed {
     partition: Partition,
     reached: Reached,
     first: u64,
+    /// The place of the next entry to be pushed.
+    seq: Seq,
     state: Arc<Vec<u8>>,
     epoch: u64,
     count: u64,
@@ -66,8 +69,8 @@ enum Wholes {
 pub(super) struct Pipe {
     waiting: VecDeque<Item>,
     placed: VecDeque<Placed>,
-    /// How far the writer has come, for the source, once it is durable.
-    pub(super) reached: BTreeMap<Partition, Reached>,
+    /// How far the writer has come, by the number of the commit that makes it durable: then the source is told.
+    reached: VecDeque<(u64, BTreeMap<Partition, Reached>)>,
     /// Offsets folded since the broker last confirmed that their partition is ours: the first and the next.
     pub(super) unconfirmed: BTreeMap<Partition, (Reached, u64)>,
     /// What the writer was given.
@@ -80,9 +83,10 @@ impl Pipe {
         match arrival {
             Arrival::Records { topic, partition, records, state } => {
                 let state = Arc::new(state);
-                let mut records = records.into_iter();
-                while records.len() > 0 {
-                    let records = Arc::new(records.by_ref().take(CHUNK_RECORDS).collect::<Vec<_>>());
+                let mut left = records;
+                while !left.is_empty() {
+                    let after = left.split_off(left.len().min(CHUNK_RECORDS));
+                    let records = Arc::new(std::mem::replace(&mut left, after));
                     let (topic, state) = (Arc::clone(&topic), Arc::clone(&state));
                     self.waiting.push_back(Item::Chunk(Chunk { topic, partition, records, state, reading: None }));
                 }
@@ -96,9 +100,37 @@ impl Pipe {
         self.waiting.len()
     }
 
+    /// Whether something else than records waits.
+    pub(super) fn has_said(&self) -> bool {
+        self.waiting.iter().any(|item| matches!(item, Item::Said(_)))
+    }
+
+    /// Notes how far the writer has come with a partition.
+    pub(super) fn note_reached(&mut self, writer: &Writer, partition: Partition, reached: Reached) {
+        let commit = writer.commit_to_come();
+        match self.reached.back_mut() {
+            Some((of, map)) if *of == commit => drop(map.insert(partition, reached)),
+            _ => self.reached.push_back((commit, BTreeMap::from([(partition, reached)]))),
+        }
+    }
+
+    /// How far we are, durably, as far as the source was not yet told.
+    pub(super) fn take_durable(&mut self, writer: &Writer) -> Vec<Reached> {
+        let mut durable = BTreeMap::new();
+        while self.reached.front().is_some_and(|(commit, _)| *commit <= writer.commits_durable()) {
+            durable.extend(self.reached.pop_front().into_iter().flat_map(|(_, map)| map));
+        }
+        durable.into_values().collect()
+    }
+
     /// Whether the writer has everything.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.placed.is_empty()
+    }
+
+    /// Whether the writer has everything, and the source knows that it is durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_empty() && self.reached.is_empty()
     }
 
     /// Whether nothing is between places and writer.
@@ -171,8 +203,8 @@ impl Pipe {
         let (oid, count) = (writer.oid(), u64::try_from(drafts.len()).unwrap_or(0));
         let sealing = workers.run(move |zstd| fold::seal_all(oid, first, zstd, drafts));
         let wholes = Wholes::Sealing(sealing);
-        let (first, state) = (head.offset, Arc::clone(&chunk.state));
-        self.placed.push_back(Placed { partition, reached, first, state, epoch, count, wholes });
+        let (seq, first, state) = (first, head.offset, Arc::clone(&chunk.state));
+        self.placed.push_back(Placed { partition, reached, first, seq, state, epoch, count, wholes });
         self.waiting.pop_front();
         Ok(())
     }
@@ -189,7 +221,7 @@ impl Pipe {
             let Placed { partition, reached, first, .. } = placed;
             let since = self.unconfirmed.get(&partition).map_or(first, |(_, since)| *since);
             self.unconfirmed.insert(partition, (reached.clone(), since));
-            self.reached.insert(partition, reached);
+            self.note_reached(writer, partition, reached);
         }
         Ok(())
     }
@@ -217,7 +249,10 @@ fn push_chunk(writer: &mut Writer, placed: &mut Placed, folded: &mut Folded) -> 
         let Whole { position, mac, body, parts } = whole;
         folded.count(&body);
         placed.count -= 1;
-        writer.push(body, Some(position), own("a part about to be sealed", parts)?)?;
+        let seq = writer.push(body, Some(position), own("a part about to be sealed", parts)?)?;
+        // The parts are sealed for this place alone: elsewhere nobody could ever open them.
+        assert_eq!(seq, placed.seq, "something was written into a place that was given away");
+        placed.seq = seq.next();
         let is_due = writer.is_commit_due();
         if is_due || wholes.len() == 0 {
             let memo = Memo { last: Some(position.offset), epoch: placed.epoch, state: placed.state.to_vec() };

@@ -51,6 +51,8 @@ impl Sidecar {
         let (segments, below) = self.prunable(now)?;
         let dropped = below.0.saturating_sub(kept.0);
         if dropped > 0 && !dry_run {
+            // The keyring has counted what is in the pipe.
+            self.catch_up()?;
             let size = self.writer.journal.state().size();
             self.writer.keyring.fold(size)?;
             self.writer.journal.prune(below)?;

@@ -6,7 +6,6 @@
 
 pub(super) mod again;
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +35,6 @@ const PINS_MAX: usize = 64;
 pub(super) struct Registering {
     registries: Vec<Registry>,
     answers: Answers<Answer>,
-    /// Answers that a wait has taken out already.
-    early: VecDeque<Answer>,
     runtime: tokio::runtime::Handle,
     archive: PathBuf,
 }
@@ -97,7 +94,7 @@ impl Registering {
             last_said: Timestamp(0),
         };
         let registries = registries.into_iter().map(registry).collect();
-        Registering { registries, answers: Answers::new(), early: VecDeque::new(), runtime, archive }
+        Registering { registries, answers: Answers::new(), runtime, archive }
     }
 
     /// Takes another client for each registry of the same name. A request under way ends with the old one.
@@ -134,7 +131,12 @@ impl Registering {
 
     /// Waits for an answer, at most so long.
     pub(super) fn wait(&mut self, wait: Duration) {
-        self.early.extend(self.answers.wait(wait));
+        self.answers.wait(wait);
+    }
+
+    /// Whether an answer has come.
+    pub(super) fn has_answers(&mut self) -> bool {
+        self.answers.has_come()
     }
 
     /// Starts what is due; `released` segments may be shown.
@@ -180,7 +182,7 @@ impl Registering {
     ) -> Result<u64, SidecarError> {
         let mut count = 0;
         // One by one: those behind one whose commit fails are taken by the next step.
-        while let Some(Answer { registry, result }) = self.early.pop_front().or_else(|| self.answers.next()) {
+        while let Some(Answer { registry, result }) = self.answers.next() {
             let spread = u64::from_be_bytes(writer.random()?);
             let Some(registry) = self.registries.get_mut(registry) else { continue };
             match result {

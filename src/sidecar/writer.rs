@@ -62,6 +62,9 @@ pub struct Writer {
     committer: Committer,
     /// The positions of the commit under way, or of the one unsent.
     under_way: BTreeMap<Partition, PositionRow>,
+    /// How many commits were begun, and how many of them are durable.
+    commits_begun: u64,
+    commits_durable: u64,
     /// A commit the disk had no room for.
     unsent: Option<Box<Commit>>,
     late_seal: bool,
@@ -202,15 +205,25 @@ impl Writer {
     /// # Errors
     /// Those of `push`.
     pub(super) fn record_time(&mut self, now: Timestamp) -> Result<Timestamp, SidecarError> {
+        if let Some(at) = self.record_time_known(now) {
+            return Ok(at);
+        }
+        let newest = self.recorded_at;
+        self.push(Body::ClockStep { after: now, before: newest }, None, Vec::new())?;
+        self.put_row(ROW_CLOCK, Some(newest.0.to_be_bytes().to_vec()));
+        self.clock_step = Some(newest);
+        Ok(newest)
+    }
+
+    /// The same where it adds no entry.
+    pub(super) fn record_time_known(&mut self, now: Timestamp) -> Option<Timestamp> {
         const TOLERANCE: u64 = 1_000_000;
         let newest = self.recorded_at;
         if now.plus(TOLERANCE) < newest && self.clock_step != Some(newest) {
-            self.push(Body::ClockStep { after: now, before: newest }, None, Vec::new())?;
-            self.put_row(ROW_CLOCK, Some(newest.0.to_be_bytes().to_vec()));
-            self.clock_step = Some(newest);
+            return None;
         }
         self.recorded_at = newest.max(now);
-        Ok(self.recorded_at)
+        Some(self.recorded_at)
     }
 
     /// The place the next entry gets, once the entry that says we started stands before it.

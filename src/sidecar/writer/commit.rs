@@ -104,6 +104,26 @@ impl Writer {
         self.finish()
     }
 
+    /// The number of the commit that takes what is pushed now. Numbers begin at 1 with the process.
+    pub(in crate::sidecar) fn commit_to_come(&self) -> u64 {
+        self.commits_begun + 1
+    }
+
+    /// How many commits are durable: those up to this number.
+    pub(in crate::sidecar) fn commits_durable(&self) -> u64 {
+        self.commits_durable
+    }
+
+    /// Whether everything pushed so far is durable.
+    pub(in crate::sidecar) fn is_settled(&self) -> bool {
+        let pending = &self.pending;
+        self.commits_begun == self.commits_durable
+            && pending.entries.is_empty()
+            && pending.positions.is_empty()
+            && pending.rows.is_empty()
+            && pending.outbox.is_empty()
+    }
+
     fn begin(&mut self, seal: Option<journal::Seal>) -> Result<(), SidecarError> {
         // Keys first: no leaf is durable whose key is not. If this fails, what is pending stays.
         let mark = self.keyring.sync()?;
@@ -128,6 +148,7 @@ impl Writer {
             return Ok(());
         }
         self.committer.begin(Box::new(commit));
+        self.commits_begun += 1;
         Ok(())
     }
 
@@ -136,6 +157,7 @@ impl Writer {
         let Some((commit, outcome)) = self.committer.finish() else { return Ok(()) };
         match outcome {
             Ok(()) => {
+                self.commits_durable += 1;
                 let mut known = lock(&self.known);
                 known.positions.append(&mut self.under_way);
                 known.topics = self.topics.clone();

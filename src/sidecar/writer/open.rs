@@ -84,6 +84,8 @@ impl Writer {
             known: SharedKnown::default(),
             waiting: Waiting::default(),
             counts: Counts::default(),
+            commits_begun: 0,
+            commits_durable: 0,
             unsent: None,
             late_seal: false,
             pending: Pending::default(),

@@ -1,0 +1,70 @@
+//! Work beside the fold: answers of pin targets and registries, seals, requests, housekeeping.
+//!
+//! It adds entries, so the pipe is emptied before; and because that makes threads wait for each other, it is begun only
+//! when there is something to do.
+
+use super::Sidecar;
+use super::error::SidecarError;
+use super::lane::Lane;
+use super::outbox::Task;
+use crate::core::time::Timestamp;
+
+impl Sidecar {
+    /// Whether there is work beside the fold. It may add entries, so the pipe is to be emptied before.
+    pub(super) fn is_something_due(&mut self, now: Timestamp) -> bool {
+        if self.pinning.has_answers() || self.registering.has_answers() {
+            return true;
+        }
+        let may_start = |lane: &Lane, before: u64| {
+            lane.is_due(now) && self.outbox.first_open(|task| task.is_for(&lane.name)).is_some_and(|n| n < before)
+        };
+        let shown = self.released().max(1);
+        self.is_seal_due(now)
+            || self.writer.keyring.fold_is_due()
+            || self.is_prune_due(now)
+            || self.pinning.lanes().any(|lane| may_start(lane, u64::MAX))
+            || self.registering.lanes().any(|lane| may_start(lane, shown))
+    }
+
+    /// Answers, seals, requests and housekeeping.
+    pub(super) fn work_beside(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
+        self.catch_up()?;
+        let mut worked = self.take_answers(now)?;
+        if self.is_seal_due(now) {
+            worked |= self.seal(now)?;
+        }
+        if self.writer.keyring.fold_is_due() {
+            let size = self.writer.journal.state().size();
+            self.writer.keyring.fold(size)?;
+        }
+        if self.is_prune_due(now) {
+            self.prune_old(now)?;
+        }
+        Ok(worked)
+    }
+
+    /// Takes what pin targets and registries have answered.
+    fn take_answers(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
+        let names: Vec<String> = self.registering.lanes().map(|lane| lane.name.clone()).collect();
+        let pinned = self.pinning.take(&mut self.writer, &mut self.outbox, &names, now)?;
+        let registered = self.registering.take(&mut self.writer, &mut self.outbox, now)?;
+        Ok(pinned + registered > 0)
+    }
+
+    pub(super) fn start_requests(&mut self, now: Timestamp) -> Result<(), SidecarError> {
+        self.pinning.start(&self.writer, &self.outbox, now)?;
+        let released = self.released();
+        self.registering.start(&mut self.writer, &mut self.outbox, &self.settings, released, now)
+    }
+
+    /// Segments whose checkpoint may be shown: sealed, and held by a pin target (with none: by the archive folder).
+    fn released(&self) -> u64 {
+        let sealed = self.writer.journal.state().sealed.segments;
+        let held_to = |lane: &Lane| {
+            self.outbox
+                .first_open(|task| matches!(task, Task::Pin { target, .. } if *target == lane.name))
+                .unwrap_or(sealed)
+        };
+        self.pinning.lanes().map(held_to).max().unwrap_or(sealed)
+    }
+}
