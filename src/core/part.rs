@@ -188,6 +188,10 @@ impl Zstd {
     pub fn new(dictionary: &[u8]) -> Result<Zstd, Refused> {
         let failed = |e: std::io::Error| Refused::new(Code::LimitExceeded, format!("zstd: {e}"));
         let mut compressor = zstd::bulk::Compressor::with_dictionary(1, dictionary).map_err(failed)?;
+        // What bodies share with the dictionary is long: only matches of 7 bytes and more, in a table of 2^14. On synthetic
+        // bodies this takes the instructions of plain level 1 and leaves frames 5 % smaller (JSON) or the same (protobuf).
+        compressor.set_parameter(zstd::zstd_safe::CParameter::MinMatch(7)).map_err(failed)?;
+        compressor.set_parameter(zstd::zstd_safe::CParameter::HashLog(14)).map_err(failed)?;
         compressor.include_contentsize(true).map_err(failed)?;
         compressor.include_checksum(false).map_err(failed)?;
         compressor.include_dictid(false).map_err(failed)?;
