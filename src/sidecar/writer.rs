@@ -251,14 +251,14 @@ impl Writer {
         let (refs, frames) = parts.into_iter().map(|sealed| (sealed.part, sealed.frame)).unzip();
         let leaf = Leaf { seq, src, prev: self.prev, body, parts: refs };
         let bytes = codec::encode(&leaf);
-        self.accept(&bytes, frames)?;
+        self.accept(bytes, frames)?;
         Ok(seq)
     }
 
     /// Takes the bytes of the next leaf, exactly as an audit will.
-    fn accept(&mut self, leaf: &[u8], frames: Vec<Vec<u8>>) -> Result<Option<Claim>, SidecarError> {
-        let view = own("a leaf about to be written", LeafView::decode(leaf))?;
-        let leaf_hash = Hash::leaf(leaf);
+    fn accept(&mut self, leaf: Vec<u8>, frames: Vec<Vec<u8>>) -> Result<Option<Claim>, SidecarError> {
+        let view = own("a leaf about to be written", LeafView::decode(&leaf))?;
+        let leaf_hash = Hash::leaf(&leaf);
         let claim = self.rules.accept(&view, leaf_hash)?;
         self.counts.add(&view);
         self.tail.push(view.kind, &frames, Some(self.recorded_at));
@@ -266,7 +266,7 @@ impl Writer {
         self.prev = leaf_hash;
         self.pending.leaf_bytes += leaf.len();
         self.pending.frame_bytes += frames.iter().map(Vec::len).sum::<usize>();
-        self.pending.entries.push(Entry { leaf: leaf.to_vec(), frames });
+        self.pending.entries.push(Entry { leaf, frames });
         Ok(claim)
     }
 

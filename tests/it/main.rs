@@ -35,6 +35,7 @@ mod log_parts;
 mod log_vector;
 mod memory;
 mod negative;
+mod pipe;
 mod powercut;
 mod proto_drift;
 mod readme;
