@@ -90,13 +90,13 @@ pub(super) fn of_registries(
     runtime: &tokio::runtime::Handle,
 ) -> Result<Vec<Known>, Failure> {
     let mut known = Vec::new();
-    for (name, registry) in &config.registry {
-        if let Registry::Sqlite(sqlite) = registry
+    for (name, configured) in &config.registry {
+        if let Registry::Sqlite(sqlite) = configured
             && !sqlite.path.exists()
         {
             continue;
         }
-        let registrar = open::registrar(name, registry, runtime)?;
+        let registrar = open::registrar(name, configured, runtime)?;
         let asked = registrar.init().and_then(|()| Ok((registrar.head(origin)?, registrar.seals(origin)?)));
         let (fence, seals) = asked.map_err(SidecarError::from)?;
         let segment = seals.iter().map(|(segment, _)| *segment).max();
@@ -105,8 +105,13 @@ pub(super) fn of_registries(
             let hint = "what was shown cannot be taken back: find the missing segments on a pin target \
                         (`pinfold rebuild --from DIR`, `--from-ipfs URL --cid CID`); if they are gone everywhere this \
                         log is closed, and `pinfold init --origin NAME` makes a successor";
-            known.push(Known { who: format!("registry {name}"), segment, head, hint: hint.to_owned() });
+            known.push(Known { who: registry(name), segment, head, hint: hint.to_owned() });
         }
     }
     Ok(known)
+}
+
+/// What messages call a registry.
+pub(super) fn registry(name: &str) -> String {
+    format!("registry {name}")
 }

@@ -34,7 +34,9 @@ pub(super) fn run(global: &Global, rebuild: &args::Rebuild, output: &Output) -> 
     let source = source(&config, rebuild, output)?;
     let known = shown.iter().filter_map(|known| known.head).map(|(size, _)| size);
     let sizes: Vec<Size> = heads.iter().map(|(_, head)| head.size).chain(known).collect();
-    let retraced = retrace(&config, &source, &origin, &key, &sizes, output)?;
+    let mut retraced = retrace(&config, &source, &origin, &key, &sizes, output)?;
+    let knows = |name: &str| shown.iter().any(|known| known.who == known::registry(name));
+    config.registry.keys().filter(|name| !knows(name)).for_each(|name| retraced.forget_registry(name));
     let ours = Ours { retraced: &retraced, segments: source.segments, dir: source.shown.clone() };
     if let Some(known) = shown.iter().find(|known| ours.is_contradiction(known)) {
         return Err(ours.beyond(&known.who, &known.newest(), &known.hint));

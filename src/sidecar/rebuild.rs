@@ -138,6 +138,11 @@ impl Retraced {
         &self.roots
     }
 
+    /// A registry that knows nothing of the log is a newcomer, whatever it once had: it gets all rows.
+    pub fn forget_registry(&mut self, name: &str) {
+        self.stated.forget_registry(name);
+    }
+
     fn note_root(&mut self) {
         if let Some(root) = self.roots.get_mut(&self.tree.size()) {
             *root = self.tree.root();

@@ -71,6 +71,11 @@ impl Stated {
         self.pinned.keys()
     }
 
+    /// Forgets what is stated of a registry.
+    pub(super) fn forget_registry(&mut self, name: &str) {
+        self.registered.remove(name);
+    }
+
     /// Every registry named.
     pub(super) fn registries(&self) -> impl Iterator<Item = &String> {
         self.registered.keys()

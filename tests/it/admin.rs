@@ -6,6 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pinfold::core::origin::Origin;
+use pinfold::core::seq::Size;
+use pinfold::keyring::{Kek, Keyring};
 use serde_json::{Value, json};
 
 use crate::line::Log;
@@ -225,4 +228,18 @@ fn a_layout_of_a_newer_release_is_refused_and_both_versions_named() {
     }
     fs::write(log.path("data/VERSION"), "1\n").unwrap();
     log.ok(&["status"]);
+}
+
+#[test]
+fn what_one_process_counted_again_the_next_one_need_not() {
+    let log = Log::new();
+    let counted = || {
+        let kek = Kek::read(&log.path("keys/kek")).unwrap();
+        let oid = Origin::new("example.com/test/line").unwrap().oid();
+        Keyring::open(&log.path("keyring"), &kek, oid).unwrap().counted_to()
+    };
+    log.ok(&["ingest", &log.events("many.ndjson", 5_000)]);
+    assert_eq!(counted(), Size(0), "so few are counted in memory alone");
+    log.ok(&["status"]);
+    assert!(counted() > Size(5_000), "{}", counted());
 }
