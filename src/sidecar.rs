@@ -36,6 +36,7 @@ mod stated;
 mod status;
 mod stored;
 mod topics;
+mod waiting;
 mod workers;
 mod writer;
 
@@ -67,6 +68,7 @@ use outbox::Outbox;
 use pause::Backlog;
 use pinning::Pinning;
 use registering::Registering;
+use seal::Sealer;
 use workers::Workers;
 
 /// What a step did.
@@ -85,6 +87,7 @@ pub struct Sidecar {
     intakes: Vec<Intake>,
     pinning: Pinning,
     registering: Registering,
+    sealer: Sealer,
     settings: Settings,
     workers: Workers,
     paused: Option<Pause>,
@@ -127,6 +130,7 @@ impl Sidecar {
         let mut sidecar = Sidecar {
             pinning: Pinning::new(targets, settings.archive.clone(), runtime.clone()),
             registering: Registering::new(registries, writer.origin(), settings.archive.clone(), runtime.clone()),
+            sealer: Sealer::default(),
             workers: Workers::start(settings.threads)?,
             writer,
             outbox,
@@ -213,13 +217,7 @@ impl Sidecar {
         for intake in &mut self.intakes {
             intake.drain(&mut self.writer)?;
         }
-        self.writer.commit()?;
-        if self.writer.took_late_seal() {
-            // The segment was cut by a step that failed: what it left out is read from the journal.
-            self.outbox = Outbox::load(&self.writer.journal)?;
-            self.writer.await_seal()?;
-        }
-        Ok(())
+        self.writer.commit()
     }
 
     /// Lets go of the log, its last head written out.
@@ -227,7 +225,8 @@ impl Sidecar {
     /// # Errors
     /// `Journal` where the head file could not be written; nothing is lost.
     pub fn close(self) -> Result<(), SidecarError> {
-        drop(self.intakes);
+        // A segment that is being cut is let go of: the next start cuts it anew.
+        drop((self.intakes, self.sealer));
         self.writer.close()
     }
 

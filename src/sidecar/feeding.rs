@@ -10,7 +10,7 @@ use crate::ingest::Source;
 
 impl Sidecar {
     /// Folds one source to its end, and lets go of it. `None` where nothing could be done for `patience` microseconds:
-    /// what was folded until then is kept, and the same source goes on from there.
+    /// what was folded until then is kept, and the same source goes on from there. A segment that became full is sealed.
     ///
     /// # Errors
     /// As `step`.
@@ -23,7 +23,7 @@ impl Sidecar {
     ) -> Result<Option<Totals>, SidecarError> {
         self.attach(source, rules);
         let (mut outcome, mut worked_at) = (Ok(()), now());
-        while outcome.is_ok() && self.intakes.last().is_some_and(|intake| !intake.is_idle()) {
+        while outcome.is_ok() && (self.is_sealing() || self.intakes.last().is_some_and(|intake| !intake.is_idle())) {
             match self.step(now()) {
                 Ok(Progress::Worked) => worked_at = now(),
                 Ok(Progress::Waited) if now().since(worked_at) > patience => break,

@@ -20,9 +20,10 @@ use super::memo::Memo;
 use super::random::Random;
 use super::reader::Reader;
 use super::topics::Topics;
+use super::waiting::Waiting;
 use crate::core::codec;
 use crate::core::hash::Hash;
-use crate::core::leaf::{Body, Leaf, LeafView, Topic, is_own};
+use crate::core::leaf::{Body, Leaf, LeafView, Topic};
 use crate::core::merkle::Tree;
 use crate::core::note::Skey;
 use crate::core::origin::Origin;
@@ -45,7 +46,7 @@ pub(super) const QUARANTINE: u32 = 1;
 pub struct Writer {
     origin: Origin,
     oid: Hash,
-    key: Skey,
+    key: Arc<Skey>,
     pub(super) journal: Arc<Journal>,
     pub(super) keyring: Keyring,
     rules: LogRules,
@@ -67,7 +68,6 @@ pub struct Writer {
     commits_durable: u64,
     /// A commit the disk had no room for.
     unsent: Option<Box<Commit>>,
-    late_seal: bool,
     recorded_at: Timestamp,
     /// Which step back of the clock is already written down: what the newest time was then.
     clock_step: Option<Timestamp>,
@@ -75,17 +75,6 @@ pub struct Writer {
     software: Option<String>,
     random: Random,
     pub(super) reader: Reader,
-}
-
-/// What waits for the next seal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Waiting {
-    /// Entries that are not our own: only they start the clock.
-    pub(super) entries: u64,
-    /// When the oldest of them was recorded.
-    pub(super) oldest: Option<Timestamp>,
-    /// The frame bytes of all entries.
-    pub(super) frame_bytes: u64,
 }
 
 const ROW_SEALED_RULES: &str = "sealed-rules/";
@@ -105,18 +94,9 @@ pub(super) fn sealed_rules_row(n: usize) -> String {
 }
 
 impl Writer {
-    /// Counts an entry among those that wait for the next seal.
-    fn wait(&mut self, kind: u64, frames: &[Vec<u8>], at: Option<Timestamp>) {
-        self.waiting.frame_bytes += frames.iter().map(|frame| u64::try_from(frame.len()).unwrap_or(0)).sum::<u64>();
-        if !is_own(kind) {
-            self.waiting.entries += 1;
-            self.waiting.oldest = self.waiting.oldest.or(at);
-        }
-    }
-
     /// What waits for the next seal.
-    pub(super) fn waiting(&self) -> Waiting {
-        self.waiting
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// The rules after the last sealed segment.
@@ -124,8 +104,9 @@ impl Writer {
         &self.sealed_rules
     }
 
-    /// Notes, for the next commit, that a segment ends with these rules.
-    pub(super) fn set_sealed_rules(&mut self, rules: LogRules) {
+    /// Notes, for the next commit, that a segment is sealed: it ends with these rules, and so many entries that are not
+    /// our own, with so many frame bytes, wait no more.
+    pub(super) fn set_sealed(&mut self, seal: journal::Seal, rules: LogRules, entries: u64, frame_bytes: u64) {
         let bytes = rules.to_bytes();
         let chunks = bytes.chunks(journal::ROW_BYTES_MAX).map(|chunk| Some(chunk.to_vec()));
         // Rules only grow, so no chunk of an earlier one stays behind.
@@ -133,6 +114,8 @@ impl Writer {
             self.put_row(&sealed_rules_row(n), chunk);
         }
         self.sealed_rules = rules;
+        self.waiting.sealed(seal.row.end(), entries, frame_bytes);
+        self.pending.seal = Some(seal);
     }
 
     /// Lets go of the log, its last head written out.
@@ -162,6 +145,11 @@ impl Writer {
     /// The log's key.
     pub(super) fn key(&self) -> &Skey {
         &self.key
+    }
+
+    /// The same, for a thread that signs beside us: there is one copy of it in memory.
+    pub(super) fn shared_key(&self) -> Arc<Skey> {
+        Arc::clone(&self.key)
     }
 
     /// The number of entries, those of the next commit included.
@@ -268,11 +256,12 @@ impl Writer {
         let leaf_hash = Hash::leaf(leaf);
         let claim = self.rules.accept(&view, leaf_hash)?;
         self.counts.add(&view);
-        self.wait(view.kind, &frames, Some(self.recorded_at));
+        let frame_bytes = frames.iter().map(Vec::len).sum::<usize>();
+        self.waiting.add(view.seq, view.kind, frame_bytes as u64, Some(self.recorded_at));
         self.tree.append(leaf_hash);
         self.prev = leaf_hash;
         self.pending.leaf_bytes += leaf.len();
-        self.pending.frame_bytes += frames.iter().map(Vec::len).sum::<usize>();
+        self.pending.frame_bytes += frame_bytes;
         self.pending.entries.push(Entry { leaf: leaf.to_vec(), frames });
         Ok(claim)
     }

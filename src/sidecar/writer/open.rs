@@ -72,7 +72,7 @@ impl Writer {
             clock_step: None,
             oid: origin.oid(),
             origin,
-            key,
+            key: Arc::new(key),
             journal,
             keyring,
             rules: LogRules::new(),
@@ -87,7 +87,6 @@ impl Writer {
             commits_begun: 0,
             commits_durable: 0,
             unsent: None,
-            late_seal: false,
             pending: Pending::default(),
             recorded_at: now,
             software: Some(software()),
@@ -155,22 +154,27 @@ impl Writer {
                 count_people(&mut self.keyring, &operator, entry.seq)?;
             }
         }
-        self.await_seal()
+        self.count_waiting()
     }
 
-    /// Counts anew what waits for the next seal: at open, and after a seal that left entries behind.
-    pub(in crate::sidecar) fn await_seal(&mut self) -> Result<(), SidecarError> {
+    /// Counts what waits for the next seal. When an entry was recorded is in a part of it, so only some are looked at:
+    /// the others count with those before them, and where a full segment ends among them the rest is a little older
+    /// than it was.
+    fn count_waiting(&mut self) -> Result<(), SidecarError> {
+        const LOOKED_AT: u64 = 256;
         let state = self.journal.state();
         self.waiting = Waiting::default();
         for entry in self.journal.entries(state.sealed.tree.size().next_seq(), state.size())? {
             let entry = entry?;
             let view = own("a stored leaf", LeafView::decode(&entry.leaf))?;
+            let is_looked_at = entry.seq.0.is_multiple_of(LOOKED_AT) || self.waiting.oldest().is_none();
             let mut at = None;
-            if let Some((part, frame)) = first_part(&view, &entry.frames).filter(|_| self.waiting.oldest.is_none()) {
+            if let Some((part, frame)) = first_part(&view, &entry.frames).filter(|_| is_looked_at) {
                 let operator = self.reader.operator(&mut self.keyring, entry.seq, part, frame)?;
                 at = operator.map(|part| Timestamp(part.recorded_at));
             }
-            self.wait(view.kind, &entry.frames, at);
+            let frame_bytes = entry.frames.iter().map(Vec::len).sum::<usize>() as u64;
+            self.waiting.add(entry.seq, view.kind, frame_bytes, at);
         }
         Ok(())
     }
