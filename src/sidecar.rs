@@ -50,7 +50,7 @@ pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
 pub use pause::Pause;
 pub use prune::Pruned;
-pub use reader::Reader;
+pub use reader::{Keys, Reader};
 pub use rebuild::{Retraced, refill};
 pub use seal::Files;
 pub use settings::Settings;
@@ -193,9 +193,9 @@ impl Sidecar {
 
     fn work(&mut self, now: Timestamp) -> Result<Progress, SidecarError> {
         self.pause_or_resume()?;
-        let mut worked = false;
+        let mut worked = self.registering.give_keys(&mut self.writer.keyring);
         if self.trouble.is_some() || self.is_something_due(now) {
-            worked = self.work_beside(now)?;
+            worked |= self.work_beside(now)?;
         }
         self.start_requests(now)?;
         let wait = if worked { Duration::ZERO } else { POLL_WAIT };

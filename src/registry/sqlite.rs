@@ -19,7 +19,7 @@ use super::sql::{self, Dialect};
 use super::{Fence, Filter, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, TABLES, judge};
 use crate::core::hash::Hash;
 use crate::core::origin::Origin;
-use crate::core::rows::{Kind, LogRow, PinRow, Role, Row, SegmentRows, Table, Value};
+use crate::core::rows::{EntryRow, Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 
@@ -158,23 +158,30 @@ impl Registrar for Sqlite {
         Err(RegistryError::Schema { registry: self.name.clone(), found })
     }
 
-    fn register(&self, rows: &SegmentRows, _request: Uuid) -> Result<Receipt, RegistryError> {
-        let doing = format!("registering segment {}", rows.segment.segment_no);
+    fn begin_segment(&self, segment: &SegmentRow, _request: Uuid) -> Result<Receipt, RegistryError> {
+        let doing = format!("registering segment {}", segment.segment_no);
         // Alone and first: if an entry differs below, this half of the fork is still seen.
-        self.transaction(&doing, |transaction| {
-            put::rows(&self.name, transaction, std::slice::from_ref(&rows.segment))
-        })?;
-        self.transaction(&doing, |transaction| {
+        self.transaction(&doing, |transaction| put::rows(&self.name, transaction, std::slice::from_ref(segment)))?;
+        put::refuse_fork(&self.name, &self.connection(), segment)?;
+        Ok(Receipt { text: format!("{} entries", segment.entry_count) })
+    }
+
+    fn register_entries(&self, entries: &[EntryRow], _request: Uuid) -> Result<(), RegistryError> {
+        self.transaction("registering entries", |transaction| {
+            put::rows(&self.name, transaction, entries)?;
+            put::duplicates(&self.name, transaction, entries)
+        })
+    }
+
+    fn end_segment(&self, rows: &SegmentRows, _request: Uuid) -> Result<(), RegistryError> {
+        self.transaction(&format!("registering segment {}", rows.segment.segment_no), |transaction| {
             put::rows(&self.name, transaction, &rows.sources)?;
-            put::rows(&self.name, transaction, &rows.entries)?;
             put::rows(&self.name, transaction, &rows.gaps)?;
             put::rows(&self.name, transaction, &rows.contested)?;
             put::rows(&self.name, transaction, &rows.quarantined)?;
             put::rows(&self.name, transaction, &rows.keys)?;
-            put::rows(&self.name, transaction, &rows.pins)?;
-            put::duplicates(&self.name, transaction, &rows.segment)
-        })?;
-        Ok(Receipt { text: format!("{} entries", rows.entries.len()) })
+            put::rows(&self.name, transaction, &rows.pins)
+        })
     }
 
     fn register_pins(&self, pins: &[PinRow], _request: Uuid) -> Result<(), RegistryError> {
@@ -380,6 +387,44 @@ mod tests {
         for view in ["v_missing_segments", "v_broken_links", "v_offset_gaps", "v_bad_keys", "v_under_replicated"] {
             assert_eq!(place.ask(view, &[]), Vec::<Vec<String>>::new(), "{view}");
         }
+    }
+
+    /// A crash between any two windows, and the same again: every row once, as if the segment had been given whole.
+    #[test]
+    fn a_segment_in_windows_reads_as_one_given_whole_wherever_it_was_cut() {
+        let (whole, (_, first, second)) = (Place::new(), two_segments());
+        for rows in [&first, &second] {
+            whole.registry.register(rows, Uuid::nil()).unwrap();
+        }
+        let entries = |place: &Place| place.ask("entries", &[]);
+        for (size, cut) in (1..4).flat_map(|size| (0..5).map(move |cut| (size, cut))) {
+            let place = Place::new();
+            for rows in [&first, &second] {
+                for windows in [cut, usize::MAX] {
+                    place.registry.begin_segment(&rows.segment, Uuid::nil()).unwrap();
+                    for window in rows.entries.chunks(size).take(windows) {
+                        place.registry.register_entries(window, Uuid::nil()).unwrap();
+                    }
+                }
+                place.registry.end_segment(rows, Uuid::nil()).unwrap();
+                assert_eq!(compare(rows, &place.found(rows)), []);
+            }
+            assert_eq!(entries(&place), entries(&whole), "windows of {size}, cut after {cut}");
+        }
+    }
+
+    /// The halves of a fork do not mix, even where the first entries of one are not there yet.
+    #[test]
+    fn of_a_fork_no_window_is_written() {
+        let place = Place::new();
+        let (_, first, _) = two_segments();
+        place.registry.begin_segment(&first.segment, Uuid::nil()).unwrap();
+        place.registry.register_entries(&first.entries[3..], Uuid::nil()).unwrap();
+        let other = sample::first_segment(&mut Log::new(), 6);
+        let error = place.registry.begin_segment(&other.segment, Uuid::nil()).unwrap_err();
+        assert!(matches!(error, RegistryError::Differs { table: "entries", column: "seal_cid", .. }), "{error}");
+        assert_eq!(place.ask("entries", &[]).len(), first.entries.len() - 3);
+        assert_eq!(place.ask("v_broken_links", &[("reason", "fork")]).len(), 2);
     }
 
     #[test]
