@@ -26,6 +26,7 @@ mod doctor;
 mod embedded;
 mod faults;
 mod fixtures;
+mod footprint;
 mod idle;
 mod journal;
 mod leftover;
