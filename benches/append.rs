@@ -3,6 +3,7 @@
 //! The real loop over the real journal and keyring, fed from memory, against the very same loop whose commits go to a
 //! plain file with one fdatasync each: what is lost to the journal. Nothing is sealed or pinned meanwhile.
 //! `PINFOLD_BENCH_EVENTS` (400,000) sets the size of each phase. Each figure is one run; read the ratios, with the machine named beside them.
+//! The processor time by thread says where the time goes, and holds on a machine that does other things as well.
 
 #![allow(
     clippy::expect_used,
@@ -11,6 +12,7 @@
     reason = "a bench may fail loudly and prints what it measured"
 )]
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -109,6 +111,33 @@ fn sidecar(dir: &Path, threads: usize, runtime: &tokio::runtime::Handle) -> Side
     Sidecar::new(writer, Vec::new(), Vec::new(), settings, runtime).expect("an open log")
 }
 
+/// Processor time of this process by what its threads do, in microseconds: user and system, in steps of 10 ms.
+fn cpu_us() -> BTreeMap<String, f64> {
+    let mut spent = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // `tid (name) state ...`: times are fields 14 and 15, and a name may hold anything.
+        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
+        let ticks: u64 = tail.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        let is_main = task.file_name().to_str() == Some(&std::process::id().to_string());
+        let name = head.split_once('(').map_or("", |(_, name)| name).trim_end_matches(|c: char| c.is_ascii_digit());
+        let what = if is_main { "loop" } else { name.trim_end_matches('-') };
+        *spent.entry(what.to_owned()).or_default() += ticks as f64 * 10_000.0;
+    }
+    spent
+}
+
+/// What each kind of thread has spent on one of `events` since `before`.
+fn cpu_per_event(before: &BTreeMap<String, f64>, events: u64) -> String {
+    let since = |(name, us): (String, f64)| (us - before.get(&name).unwrap_or(&0.0), name);
+    let mut spent: Vec<(f64, String)> = cpu_us().into_iter().map(since).collect();
+    spent.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let total: f64 = spent.iter().map(|(us, _)| us / events as f64).sum();
+    let shown = spent.iter().map(|(us, name)| (us / events as f64, name)).filter(|(us, _)| *us >= 0.05);
+    let shown: Vec<String> = shown.map(|(us, name)| format!("{name} {us:.1}")).collect();
+    format!("{total:.1} us of processor time an event: {}", shown.join(", "))
+}
+
 /// Events a second of folding `records`.
 fn fold(sidecar: &mut Sidecar, topic: &str, records: Vec<Arrived>) -> f64 {
     let count = records.len() as f64;
@@ -156,8 +185,10 @@ fn main() {
         for (phase, new_in_ten) in [("one in ten new", 1), ("all known", 0)] {
             let records = stream.records(events, new_in_ten);
             let bytes: usize = records.iter().map(|arrived| arrived.record.len()).sum();
+            let before = cpu_us();
             let rate = fold(&mut sidecar, phase, records);
             println!("{what}, {phase}: {rate:.0} events/s of {} bytes, {cores} workers", bytes as u64 / events);
+            println!("  {}", cpu_per_event(&before, events));
             rates.push(rate);
         }
     }

@@ -5,9 +5,12 @@
 
 mod error;
 mod load;
+mod pin;
 mod place;
 mod quantity;
+mod registry;
 mod secret;
+mod source;
 mod template;
 
 use std::collections::BTreeMap;
@@ -18,8 +21,11 @@ use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use load::{CameFrom, Loaded, config_path, load, wants_no_color};
+pub use pin::{Contents, Folder, Kubo, Network, Pin};
 pub use quantity::{ByteCount, Delay};
+pub use registry::{Ddl, Registry, Snowflake, Sqlite};
 pub use secret::{MASK, Secret};
+pub use source::{Assignment, Decode, Kafka, Source, Topic};
 pub use template::template;
 
 /// Everything a log is run with. Paths are absolute or relative to the working directory once loaded.
@@ -187,94 +193,6 @@ pub enum Normalise {
     Verbatim,
 }
 
-/// `[source.NAME]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Source {
-    /// Redpanda or Apache Kafka.
-    Kafka(Kafka),
-}
-
-/// `[source.NAME]` with `kind = "kafka"`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Kafka {
-    /// Addresses to begin with.
-    pub brokers: Vec<String>,
-    /// How partitions come to this member.
-    #[serde(default = "defaults::assignment")]
-    pub assignment: Assignment,
-    /// The consumer group.
-    #[serde(default = "defaults::group")]
-    pub group: String,
-    /// The stable member name; the host name and the origin where empty.
-    #[serde(default)]
-    pub instance: String,
-    /// Where to begin in a partition we hold no position of: `earliest`, `latest` or a time (RFC 3339).
-    #[serde(default = "defaults::start")]
-    pub start: String,
-    /// The file with the SASL password.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// The SASL password; only as a variable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<Secret>,
-    /// Passed to librdkafka, minus what breaks exactly-once.
-    #[serde(default)]
-    pub librdkafka: BTreeMap<String, String>,
-    /// The topics.
-    #[serde(default)]
-    pub topic: Vec<Topic>,
-}
-
-/// How partitions come to a member.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Assignment {
-    /// By the consumer group.
-    Group,
-    /// All of them, without a group.
-    Static,
-}
-
-/// `[[source.NAME.topic]]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Topic {
-    /// The topic, or none where `pattern` is given.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// A regular expression over topic names.
-    #[serde(default)]
-    pub pattern: Option<String>,
-    /// The public name of the topic in the log; its own where empty. Only with `name`.
-    #[serde(default)]
-    pub alias: String,
-    /// How its records are read.
-    #[serde(default = "defaults::decode")]
-    pub decode: Decode,
-    /// The retention class of what it holds.
-    #[serde(default = "defaults::retention_class")]
-    pub retention_class: String,
-    /// Whether other logs fold it too.
-    #[serde(default)]
-    pub shared: bool,
-}
-
-/// How records are read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Decode {
-    /// By content type, headers and first byte.
-    Auto,
-    /// The protobuf envelope.
-    Protobuf,
-    /// CloudEvents 1.0, structured, batch or binary.
-    Cloudevents,
-    /// Not at all.
-    Raw,
-}
-
 /// `[seal]`
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -334,190 +252,6 @@ pub enum Keep {
     All,
     /// This long.
     For(Delay),
-}
-
-/// `[pin.NAME]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Pin {
-    /// A Kubo node.
-    Kubo(Kubo),
-    /// A directory.
-    Folder(Folder),
-}
-
-impl Pin {
-    /// What it gets.
-    pub fn contents(&self) -> Contents {
-        match self {
-            Pin::Kubo(kubo) => kubo.contents,
-            Pin::Folder(folder) => folder.contents,
-        }
-    }
-
-    /// Whether a segment is not done without it.
-    pub fn required(&self) -> bool {
-        match self {
-            Pin::Kubo(kubo) => kubo.required,
-            Pin::Folder(folder) => folder.required,
-        }
-    }
-}
-
-/// `[pin.NAME]` with `kind = "kubo"`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Kubo {
-    /// The RPC address.
-    pub url: String,
-    /// Whether strangers can fetch from it.
-    #[serde(default = "defaults::network")]
-    pub network: Network,
-    /// What it gets.
-    #[serde(default)]
-    pub contents: Contents,
-    /// Allows payload on a public network.
-    #[serde(default)]
-    pub public_payload: bool,
-    /// Basic authentication: the user.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// Basic authentication: the file with the password.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// Basic authentication: the password; only as a variable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<Secret>,
-    /// How long one call may take.
-    #[serde(default = "defaults::call_timeout")]
-    pub timeout: Delay,
-    /// Whether a segment is not done without it.
-    #[serde(default = "defaults::yes")]
-    pub required: bool,
-}
-
-/// `[pin.NAME]` with `kind = "folder"`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Folder {
-    /// The directory.
-    pub path: PathBuf,
-    /// What it gets.
-    #[serde(default)]
-    pub contents: Contents,
-    /// Whether a segment is not done without it.
-    #[serde(default = "defaults::yes")]
-    pub required: bool,
-}
-
-/// Who can reach a node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Network {
-    /// Only us.
-    Private,
-    /// Anyone.
-    Public,
-}
-
-/// What a pin target gets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
-pub enum Contents {
-    /// Leaves and seals: no content, no sizes, no key ids.
-    #[serde(rename = "proof")]
-    Proof,
-    /// Ciphertext too.
-    #[default]
-    #[serde(rename = "proof+payload")]
-    ProofAndPayload,
-}
-
-impl Contents {
-    /// The word of the configuration and of the registry.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Contents::Proof => "proof",
-            Contents::ProofAndPayload => "proof+payload",
-        }
-    }
-}
-
-/// `[registry.NAME]`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Registry {
-    /// A file: the embedded default.
-    Sqlite(Sqlite),
-    /// Snowflake, by its SQL API.
-    Snowflake(Snowflake),
-}
-
-impl Registry {
-    /// Whether a segment is not done without it.
-    pub fn required(&self) -> bool {
-        match self {
-            Registry::Sqlite(sqlite) => sqlite.required,
-            Registry::Snowflake(snowflake) => snowflake.required,
-        }
-    }
-}
-
-/// `[registry.NAME]` with `kind = "sqlite"`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Sqlite {
-    /// The file.
-    pub path: PathBuf,
-    /// Whether a segment is not done without it.
-    #[serde(default = "defaults::yes")]
-    pub required: bool,
-}
-
-/// `[registry.NAME]` with `kind = "snowflake"`
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Snowflake {
-    /// The account, `ORG-ACCT`.
-    pub account: String,
-    /// The address; made from the account where absent.
-    #[serde(default)]
-    pub url: Option<String>,
-    /// The user.
-    pub user: String,
-    /// The RSA key, PKCS#8 PEM.
-    pub private_key_file: PathBuf,
-    /// The role; the user's own where empty.
-    #[serde(default)]
-    pub role: String,
-    /// The warehouse; the user's own where empty.
-    #[serde(default)]
-    pub warehouse: String,
-    /// The database.
-    pub database: String,
-    /// The schema.
-    pub schema: String,
-    /// Whether tables are made by `registry init` or by someone else.
-    #[serde(default = "defaults::ddl")]
-    pub ddl: Ddl,
-    /// Rows of one statement, at most.
-    #[serde(default = "defaults::batch_rows_max")]
-    pub batch_rows_max: u64,
-    /// How long one statement may take.
-    #[serde(default = "defaults::call_timeout")]
-    pub timeout: Delay,
-    /// Whether a segment is not done without it.
-    #[serde(default = "defaults::yes")]
-    pub required: bool,
-}
-
-/// Who makes the tables.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Ddl {
-    /// A person, with the text of `sql snowflake` or `registry init --dry-run`.
-    Manual,
-    /// Pinfold, at its first start.
-    Auto,
 }
 
 /// `[http]`

@@ -203,8 +203,10 @@ pub enum Again {
     Cut(Cut),
     /// Nothing: retention took it. That proves nothing.
     Expired,
-    /// Nothing, though older offsets are kept: compaction, or rewritten history. Compaction is in the topic's settings.
+    /// Nothing, though older offsets are kept and the topic is not compacted: rewritten history.
     Absent,
+    /// Nothing, in a topic that is compacted, or whose settings the broker does not show us. That proves nothing.
+    Compacted,
 }
 
 /// One record and its offset.

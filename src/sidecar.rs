@@ -36,7 +36,6 @@ mod stated;
 mod status;
 mod stored;
 mod topics;
-mod waiting;
 mod workers;
 mod writer;
 
@@ -45,6 +44,7 @@ use std::time::Duration;
 
 pub use adopting::Adopted;
 pub use error::SidecarError;
+pub use feeding::{Fed, Feed};
 pub use fold::Folded;
 pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
@@ -85,6 +85,8 @@ pub struct Sidecar {
     writer: Writer,
     outbox: Outbox,
     intakes: Vec<Intake>,
+    /// How many sources were fed.
+    feeds: u64,
     pinning: Pinning,
     registering: Registering,
     sealer: Sealer,
@@ -135,6 +137,7 @@ impl Sidecar {
             writer,
             outbox,
             intakes: Vec::new(),
+            feeds: 0,
             settings,
             paused: None,
             backlog: Backlog::default(),
@@ -198,12 +201,13 @@ impl Sidecar {
             worked |= self.work_beside(now)?;
         }
         self.start_requests(now)?;
+        if self.is_seal_to_do(now) {
+            // More than a segment waits: it is sealed before more is taken in, or the tail would grow without bound.
+            return Ok(Progress::Worked);
+        }
         let wait = if worked { Duration::ZERO } else { POLL_WAIT };
         let budget = Budget { records_max: POLL_RECORDS, bytes_max: POLL_BYTES, wait };
-        let is_alone = self.intakes.len() == 1;
-        for intake in &mut self.intakes {
-            worked |= intake.step(&mut self.writer, &self.workers, budget, is_alone, now)?;
-        }
+        worked |= self.step_intakes(budget, now)?;
         // A paused source has nothing to wait for.
         if !worked && (self.intakes.is_empty() || self.paused.is_some()) {
             self.registering.wait(POLL_WAIT);
@@ -212,12 +216,14 @@ impl Sidecar {
     }
 
     /// Makes everything durable that has a place, an earlier step's leftovers first: nothing else may be written before.
+    /// A seal may be among them.
     fn catch_up(&mut self) -> Result<(), SidecarError> {
         self.writer.commit_again()?;
         for intake in &mut self.intakes {
             intake.drain(&mut self.writer)?;
         }
-        self.writer.commit()
+        self.writer.commit()?;
+        self.writer.await_seal()
     }
 
     /// Lets go of the log, its last head written out.

@@ -1,7 +1,10 @@
 //! What other commands ask of the log, and how it is answered the same by a running sidecar and by this process.
 //!
 //! While `run` lives it owns the journal and listens on `data/control.sock` (0600); a request is one line of JSON, and so
-//! is the answer. Without a listener the command opens the journal itself and answers from it.
+//! is the answer; before it there may be lines that say how far the work is. Without a listener the command opens the
+//! journal itself and answers from it.
+
+mod feed;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -13,8 +16,9 @@ use serde_json::{Value, json};
 
 use super::{Failure, now, open};
 use crate::config::Config;
-use crate::ingest::replay::{Format, Replay};
+use crate::ingest::replay::Format;
 use crate::sidecar::Sidecar;
+use feed::Feeding;
 
 /// A request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,17 +59,27 @@ pub(super) fn socket(data: &Path) -> PathBuf {
 
 /// Asks whoever owns the journal: the sidecar that runs, else this process itself.
 pub(super) fn ask(config: &Config, request: &Request, timeout: Option<Duration>) -> Result<Value, Failure> {
+    ask_and_watch(config, request, timeout, &|_| ())
+}
+
+/// The same, with `watch` told how far it is.
+pub(super) fn ask_and_watch(
+    config: &Config,
+    request: &Request,
+    timeout: Option<Duration>,
+    watch: &dyn Fn(&Value),
+) -> Result<Value, Failure> {
     let patience = Instant::now() + timeout.unwrap_or(OWNER_WAIT).min(OWNER_WAIT);
     loop {
         if let Ok(stream) = UnixStream::connect(socket(&config.log.data)) {
-            return ask_running(stream, request, timeout);
+            return ask_running(stream, request, timeout, watch);
         }
         let runtime = super::runtime()?;
         match open::sidecar(config, runtime.handle()) {
             // Another owner that does not listen: one that starts or ends, or a short command like this one.
             Err(failure) if failure.code == "in-use" && Instant::now() < patience => std::thread::sleep(OWNER_RETRY),
             Err(failure) => return Err(failure),
-            Ok(sidecar) => return ask_own(sidecar, runtime, request, timeout),
+            Ok(sidecar) => return ask_own(sidecar, runtime, Job::new(request.clone(), timeout), watch),
         }
     }
 }
@@ -73,10 +87,10 @@ pub(super) fn ask(config: &Config, request: &Request, timeout: Option<Duration>)
 fn ask_own(
     mut sidecar: Sidecar,
     runtime: tokio::runtime::Runtime,
-    request: &Request,
-    timeout: Option<Duration>,
+    mut job: Job,
+    watch: &dyn Fn(&Value),
 ) -> Result<Value, Failure> {
-    let answer = drive(&mut sidecar, request, timeout);
+    let answer = drive(&mut sidecar, &mut job, watch);
     let closed = sidecar.close();
     runtime.shutdown_timeout(Duration::from_secs(1));
     let answer = answer?;
@@ -85,19 +99,24 @@ fn ask_own(
 }
 
 /// Begins, and steps until the answer is there.
-fn drive(sidecar: &mut Sidecar, request: &Request, timeout: Option<Duration>) -> Result<Value, Failure> {
-    let end = Instant::now() + timeout.unwrap_or(STAGE_MAX);
-    let mut answer = begin(sidecar, request, false, timeout)?;
+fn drive(sidecar: &mut Sidecar, job: &mut Job, watch: &dyn Fn(&Value)) -> Result<Value, Failure> {
+    let mut answer = begin(sidecar, &job.request, false)?;
     while answer.is_none() {
-        answer = settle(sidecar, request, false, end)?;
+        answer = job.settle(sidecar, false)?;
         if answer.is_none() {
+            job.feeding.progress().iter().for_each(watch);
             sidecar.step(now())?;
         }
     }
     Ok(answer.unwrap_or_default())
 }
 
-fn ask_running(stream: UnixStream, request: &Request, timeout: Option<Duration>) -> Result<Value, Failure> {
+fn ask_running(
+    stream: UnixStream,
+    request: &Request,
+    timeout: Option<Duration>,
+    watch: &dyn Fn(&Value),
+) -> Result<Value, Failure> {
     let lost = |e: std::io::Error| Failure::new(3, "control", format!("asking the running sidecar: {e}"));
     stream.set_read_timeout(Some(timeout.unwrap_or(STAGE_MAX) + Duration::from_secs(5))).map_err(lost)?;
     let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
@@ -105,20 +124,53 @@ fn ask_running(stream: UnixStream, request: &Request, timeout: Option<Duration>)
     let mut line = serde_json::to_string(&sent).unwrap_or_default();
     line.push('\n');
     (&stream).write_all(line.as_bytes()).map_err(lost)?;
-    let mut answer = String::new();
-    BufReader::new(&stream).read_line(&mut answer).map_err(lost)?;
-    match serde_json::from_str::<Answer>(&answer) {
-        Ok(Answer::Ok(value)) => Ok(value),
-        Ok(Answer::Error(failure)) => Err(failure),
-        Err(_) => Err(Failure::new(3, "control", "the running sidecar ended without an answer").hint("ask again")),
+    let mut lines = BufReader::new(&stream);
+    loop {
+        let mut answer = String::new();
+        lines.read_line(&mut answer).map_err(lost)?;
+        return match serde_json::from_str::<Answer>(&answer) {
+            Ok(Answer::Progress(value)) => {
+                watch(&value);
+                continue;
+            }
+            Ok(Answer::Ok(value)) => Ok(value),
+            Ok(Answer::Error(failure)) => Err(failure),
+            Err(_) => Err(Failure::new(3, "control", "the running sidecar ended without an answer").hint("ask again")),
+        };
     }
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
+    /// How far it is; the answer is still to come.
+    Progress(Value),
     Ok(Value),
     Error(Failure),
+}
+
+/// A request that the loop works on.
+struct Job {
+    request: Request,
+    timeout: Option<Duration>,
+    end: Instant,
+    feeding: Feeding,
+}
+
+impl Job {
+    fn new(request: Request, timeout: Option<Duration>) -> Job {
+        Job { request, timeout, end: Instant::now() + timeout.unwrap_or(STAGE_MAX), feeding: Feeding::new() }
+    }
+
+    /// The answer, once the work is done; or why it will not be in time.
+    fn settle(&mut self, sidecar: &mut Sidecar, is_running: bool) -> Result<Option<Value>, Failure> {
+        match &self.request {
+            Request::Ingest { path, topic, format } => {
+                self.feeding.settle(sidecar, (path, topic, format.as_deref()), self.timeout)
+            }
+            request => settle(sidecar, request, is_running, self.end),
+        }
+    }
 }
 
 /// Listens for requests of other commands.
@@ -131,8 +183,27 @@ pub(super) struct Control {
 
 struct Waiting {
     stream: UnixStream,
-    request: Request,
-    end: Instant,
+    job: Job,
+}
+
+impl Waiting {
+    /// Answers if the work is done, or says how far it is; false where nobody waits any more.
+    fn serve(&mut self, sidecar: &mut Sidecar) -> bool {
+        match self.job.settle(sidecar, true) {
+            Ok(None) => {}
+            settled => {
+                reply(&self.stream, settled.map(Option::unwrap_or_default));
+                return false;
+            }
+        }
+        let Request::Ingest { .. } = self.job.request else { return true };
+        let is_gone = |value| send(&self.stream, &Answer::Progress(value)).is_err();
+        if self.job.feeding.progress().is_some_and(is_gone) {
+            self.job.feeding.end(sidecar);
+            return false;
+        }
+        true
+    }
 }
 
 impl Control {
@@ -151,13 +222,7 @@ impl Control {
     /// Takes at most one request, and answers those whose work is done; true where one was taken or waits.
     pub(super) fn answer(&mut self, sidecar: &mut Sidecar) -> bool {
         let taken = self.take(sidecar);
-        self.waiting.retain_mut(|waiting| match settle(sidecar, &waiting.request, true, waiting.end) {
-            Ok(None) => true,
-            settled => {
-                reply(&waiting.stream, settled.map(Option::unwrap_or_default));
-                false
-            }
-        });
+        self.waiting.retain_mut(|waiting| waiting.serve(sidecar));
         taken || !self.waiting.is_empty()
     }
 
@@ -178,23 +243,23 @@ impl Control {
             return true;
         };
         let timeout = timeout_ms.map(Duration::from_millis);
-        match begin(sidecar, &request, true, timeout).transpose() {
+        match begin(sidecar, &request, true).transpose() {
             Some(answer) => reply(&stream, answer),
-            None => {
-                let end = Instant::now() + timeout.unwrap_or(STAGE_MAX);
-                self.waiting.push(Waiting { stream, request, end });
-            }
+            None => self.waiting.push(Waiting { stream, job: Job::new(request, timeout) }),
         }
         true
     }
 }
 
 /// Sends an answer. Who asked may be gone.
-fn reply(mut stream: &UnixStream, answer: Result<Value, Failure>) {
-    let answer = answer.map_or_else(Answer::Error, Answer::Ok);
-    let mut line = serde_json::to_string(&answer).unwrap_or_default();
+fn reply(stream: &UnixStream, answer: Result<Value, Failure>) {
+    let _ = send(stream, &answer.map_or_else(Answer::Error, Answer::Ok));
+}
+
+fn send(mut stream: &UnixStream, answer: &Answer) -> std::io::Result<()> {
+    let mut line = serde_json::to_string(answer).unwrap_or_default();
     line.push('\n');
-    let _ = stream.write_all(line.as_bytes());
+    stream.write_all(line.as_bytes())
 }
 
 impl Drop for Control {
@@ -206,12 +271,7 @@ impl Drop for Control {
 }
 
 /// Does what a request asks. `None` where the loop has to do the work: `settle` then has the answer.
-fn begin(
-    sidecar: &mut Sidecar,
-    request: &Request,
-    is_running: bool,
-    timeout: Option<Duration>,
-) -> Result<Option<Value>, Failure> {
+fn begin(sidecar: &mut Sidecar, request: &Request, is_running: bool) -> Result<Option<Value>, Failure> {
     let answer = match request {
         Request::Status => to_value(&sidecar.status(now(), is_running)),
         Request::Resume => {
@@ -242,11 +302,10 @@ fn begin(
             }
             json!({ "sealed": segments, "segments": sidecar.status(now(), is_running).sealed.segments })
         }
-        Request::Pin | Request::Register => {
+        Request::Pin | Request::Register | Request::Ingest { .. } => {
             sidecar.refuse_if_halted()?;
             return Ok(None);
         }
-        Request::Ingest { path, topic, format } => ingest(sidecar, path, topic, format.as_deref(), timeout)?,
     };
     Ok(Some(answer))
 }
@@ -280,33 +339,6 @@ pub(super) fn not_in_time(sidecar: &Sidecar) -> Failure {
     let what = if missing.is_empty() { "still at work".to_owned() } else { missing.join("; ") };
     Failure::new(3, "timeout", format!("not done in time: {what}"))
         .hint("`pinfold status` shows the backlog; nothing is lost")
-}
-
-/// A file that could not be folded for this long is given up, where no time-out was given.
-const INGEST_PATIENCE: Duration = Duration::from_secs(60);
-
-fn ingest(
-    sidecar: &mut Sidecar,
-    path: &Path,
-    topic: &str,
-    format: Option<&str>,
-    timeout: Option<Duration>,
-) -> Result<Value, Failure> {
-    sidecar.refuse_if_halted()?;
-    let started = Instant::now();
-    let rules = open::file_rules(topic);
-    let positions = sidecar.positions(&rules);
-    let format = format.map(record_format).transpose()?;
-    let source = if path == Path::new("-") {
-        Replay::stdin("file", topic, format, &positions)
-    } else {
-        Replay::open("file", topic, path, format, &positions)
-    };
-    let source = source.map_err(crate::sidecar::SidecarError::from)?;
-    let patience = u64::try_from(timeout.unwrap_or(INGEST_PATIENCE).as_micros()).unwrap_or(u64::MAX);
-    let totals = sidecar.ingest(Box::new(source), rules, now, patience)?;
-    let totals = totals.ok_or_else(|| not_in_time(sidecar))?;
-    Ok(summary(sidecar, totals, started.elapsed()))
 }
 
 /// The way a file is cut into records, by its name on the command line.

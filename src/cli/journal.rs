@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::args::{self, Global};
-use super::control::{Request, ask};
+use super::control::{Request, ask, ask_and_watch};
 use super::output::Output;
 use super::{Failure, load_config};
 
@@ -102,8 +102,14 @@ pub(super) fn ingest(global: &Global, ingest: &args::Ingest, output: &Output) ->
             let message = "a running sidecar reads files, not this process's standard input";
             return Err(Failure::usage(message).hint("write it to a file first"));
         }
-        let request = Request::Ingest { path, topic, format: ingest.format.clone() };
-        sum = Some(add(sum, ask(&config, &request, global.timeout)?));
+        let request = Request::Ingest { path, topic: topic.clone(), format: ingest.format.clone() };
+        let watch = |fed: &Value| {
+            let get = |name: &str| fed.get(name).map(plain).unwrap_or_default();
+            output.progress(&format!("{topic}: {} accepted, {} quarantined", get("accepted"), get("quarantined")));
+        };
+        let answer = ask_and_watch(&config, &request, global.timeout, &watch);
+        output.progress("");
+        sum = Some(add(sum, answer?));
     }
     let sum = sum.unwrap_or_default();
     output.object(&sum, || {

@@ -58,13 +58,16 @@ impl Default for Rules {
 impl Rules {
     /// The text `type:value` that the keyring looks up; the refusal is that of the whole record.
     pub fn normal(&self, identifier: &Identifier) -> Result<String, QuarantineReason> {
-        let value = identifier.value.as_str();
-        let value = match (identifier.kind.as_str(), self.form(&identifier.kind)) {
-            (_, Form::Verbatim) => value.to_owned(),
-            (_, Form::E164) => e164(value)?,
-            (kind, Form::Lower) => lower(value, kind == "email")?,
-        };
-        Ok(format!("{}:{value}", identifier.kind))
+        let (kind, value) = (identifier.kind.as_str(), identifier.value.as_str());
+        let mut text = String::with_capacity(kind.len() + 1 + value.len());
+        text.push_str(kind);
+        text.push(':');
+        match self.form(kind) {
+            Form::Verbatim => text.push_str(value),
+            Form::E164 => text.push_str(&e164(value)?),
+            Form::Lower => text.push_str(&lower(value, kind == "email")?),
+        }
+        Ok(text)
     }
 
     fn form(&self, kind: &str) -> Form {

@@ -85,6 +85,32 @@ impl Place {
     }
 }
 
+/// The key of a class in an epoch, ready to extract the sealing keys of many people: hashing it once saves a fifth of
+/// what each of them costs.
+#[derive(Clone)]
+pub struct EpochKey(Hmac<Sha256>);
+
+impl std::fmt::Debug for EpochKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EpochKey(..)")
+    }
+}
+
+impl EpochKey {
+    /// Of the stored key.
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+    pub fn new(epoch_key: &Key) -> EpochKey {
+        EpochKey(Hmac::new_from_slice(&epoch_key.0).expect("HMAC takes keys of any length"))
+    }
+
+    /// HKDF-Extract of the subject key (32 zero bytes where there is none: class 0), the epoch key being the salt.
+    #[expect(clippy::expect_used, reason = "a MAC of SHA-256 has the 32 bytes HKDF wants")]
+    pub fn sealing_key(&self, subject_key: Option<&Key>) -> SealingKey {
+        let of_subject = self.0.clone().chain_update(subject_key.map_or(&[0; 32], |key| &key.0));
+        SealingKey(Hkdf::from_prk(&of_subject.finalize().into_bytes()).expect("a pseudorandom key of 32 bytes"))
+    }
+}
+
 /// The extracted key of all parts of one (class, epoch, subject): deriving it once and keeping it saves the
 /// extraction for every later part.
 #[derive(Clone)]
@@ -97,9 +123,9 @@ impl std::fmt::Debug for SealingKey {
 }
 
 impl SealingKey {
-    /// HKDF-Extract of the subject key (32 zero bytes where there is none: class 0) under the epoch key.
+    /// As [`EpochKey::sealing_key`], for one key alone.
     pub fn new(epoch_key: &Key, subject_key: Option<&Key>) -> SealingKey {
-        SealingKey(Hkdf::new(Some(&epoch_key.0), subject_key.map_or(&[0; 32], |key| &key.0)))
+        EpochKey::new(epoch_key).sealing_key(subject_key)
     }
 
     #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives 32 bytes: less than its limit of 8,160")]
@@ -147,7 +173,12 @@ pub struct Sealed {
 pub struct Zstd {
     compressor: zstd::bulk::Compressor<'static>,
     decompressor: zstd::bulk::Decompressor<'static>,
+    /// What was compressed last, wiped: room that every small body uses again.
+    compressed: Zeroizing<Vec<u8>>,
 }
+
+/// Room for compression that is kept; what a larger body took is given back.
+const COMPRESSED_BYTES_KEPT: usize = 64 << 10;
 
 impl Zstd {
     /// Loads the dictionary.
@@ -161,7 +192,24 @@ impl Zstd {
         compressor.include_checksum(false).map_err(failed)?;
         compressor.include_dictid(false).map_err(failed)?;
         let decompressor = zstd::bulk::Decompressor::with_dictionary(dictionary).map_err(failed)?;
-        Ok(Zstd { compressor, decompressor })
+        Ok(Zstd { compressor, decompressor, compressed: Zeroizing::default() })
+    }
+
+    /// Compresses `body` and hands the frame to `store`.
+    fn compress<T>(&mut self, body: &[u8], store: impl FnOnce(&[u8]) -> T) -> Result<T, Refused> {
+        let room = zstd::zstd_safe::compress_bound(body.len());
+        if self.compressed.capacity() < room {
+            self.compressed = Zeroizing::new(Vec::with_capacity(room.max(4096)));
+        }
+        let failed = |e| Refused::new(Code::LimitExceeded, format!("part: zstd: {e}"));
+        self.compressor.compress_to_buffer(body, &mut *self.compressed).map_err(failed)?;
+        let stored = store(&self.compressed);
+        self.compressed.as_mut_slice().zeroize();
+        self.compressed.clear();
+        if self.compressed.capacity() > COMPRESSED_BYTES_KEPT {
+            self.compressed = Zeroizing::default();
+        }
+        Ok(stored)
     }
 
     fn decompress(&mut self, stored: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refused> {
@@ -204,25 +252,12 @@ pub fn seal(
     let (r, nonce_bytes) = random.split_at(R_BYTES);
     let mut nonce = [0; NONCE_BYTES];
     nonce.copy_from_slice(nonce_bytes);
-    let compressed;
-    let (alg, stored) = match zstd {
-        None => (Alg::Plain, body),
-        Some(zstd) => {
-            let failed = |e| Refused::new(Code::LimitExceeded, format!("part: zstd: {e}"));
-            compressed = Zeroizing::new(zstd.compressor.compress(body).map_err(failed)?);
-            (Alg::Zstd, compressed.as_slice())
-        }
+    let (alg, frame) = match zstd {
+        None => (Alg::Plain, unsealed(place.part, Alg::Plain, &nonce, r, body)),
+        Some(zstd) => (Alg::Zstd, zstd.compress(body, |stored| unsealed(place.part, Alg::Zstd, &nonce, r, stored))?),
     };
-    let len = u32::try_from(stored.len()).map_err(|_| Refused::new(Code::LimitExceeded, "part: too long"))?;
-    let padded = padded_len(place.part, PLAIN_HEAD + stored.len());
     // The plaintext is encrypted in place, so no copy of it stays behind.
-    let mut frame = Vec::with_capacity(FRAME_HEAD + padded + TAG_BYTES);
-    frame.push(alg.code());
-    frame.extend_from_slice(&nonce);
-    frame.extend_from_slice(r);
-    frame.extend_from_slice(&len.to_be_bytes());
-    frame.extend_from_slice(stored);
-    frame.resize(FRAME_HEAD + padded, 0);
+    let mut frame = frame?;
     let plain = frame.get_mut(FRAME_HEAD..).unwrap_or_default();
     let key = key.frame_key(place, alg.code());
     let aad = aad(place, alg.code());
@@ -232,6 +267,20 @@ pub fn seal(
     frame.extend_from_slice(tag.as_ref());
     let part = PartRef { commitment: place.commitment(r, body), digest: Hash::of(&frame) };
     Ok(Sealed { part, frame })
+}
+
+/// A frame whose plaintext is not encrypted yet, with room for the tag.
+fn unsealed(part: u32, alg: Alg, nonce: &[u8], r: &[u8], stored: &[u8]) -> Result<Vec<u8>, Refused> {
+    let len = u32::try_from(stored.len()).map_err(|_| Refused::new(Code::LimitExceeded, "part: too long"))?;
+    let padded = padded_len(part, PLAIN_HEAD + stored.len());
+    let mut frame = Vec::with_capacity(FRAME_HEAD + padded + TAG_BYTES);
+    frame.push(alg.code());
+    frame.extend_from_slice(nonce);
+    frame.extend_from_slice(r);
+    frame.extend_from_slice(&len.to_be_bytes());
+    frame.extend_from_slice(stored);
+    frame.resize(FRAME_HEAD + padded, 0);
+    Ok(frame)
 }
 
 /// An opened part.
@@ -384,6 +433,25 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_the_epoch_extracts_what_hkdf_does() {
+        let (epoch, subject) = (Key([1; 32]), Key([2; 32]));
+        let expected = SealingKey(Hkdf::new(Some(&epoch.0), &subject.0)).expand(&[b"info"]);
+        assert_eq!(EpochKey::new(&epoch).sealing_key(Some(&subject)).expand(&[b"info"]), expected);
+        let expected = SealingKey(Hkdf::new(Some(&epoch.0), &[0; 32])).expand(&[b"info"]);
+        assert_eq!(EpochKey::new(&epoch).sealing_key(None).expand(&[b"info"]), expected);
+    }
+
+    #[test]
+    fn compressing_leaves_nothing_behind_and_keeps_no_large_room() {
+        let mut zstd = zstd();
+        let large = zstd.compress(&[7; 1 << 20], <[u8]>::len).unwrap();
+        assert!(large > 0 && zstd.compressed.capacity() == 0);
+        let small = zstd.compress(b"small", <[u8]>::to_vec).unwrap();
+        assert_eq!(*zstd.decompress(&small).unwrap(), b"small");
+        assert!(zstd.compressed.is_empty() && zstd.compressed.capacity() <= COMPRESSED_BYTES_KEPT);
+    }
+
+    #[test]
     fn another_place_key_or_byte_does_not_open() {
         let sealed = seal(&PLACE, &key(), None, b"body", &[9; 44]).unwrap();
         let opens = |place: &Place, key: &SealingKey, part, frame: &[u8]| {
@@ -406,7 +474,7 @@ mod tests {
     #[test]
     fn a_zstd_body_beyond_its_declared_size_is_refused() {
         let mut zstd = zstd();
-        let stored = zstd.compressor.compress(&[5; 500]).unwrap();
+        let stored = zstd.compress(&[5; 500], <[u8]>::to_vec).unwrap();
         assert!(zstd.decompress(&[&stored[..], &[0]].concat()).is_err());
         assert!(zstd.decompress(&stored[..stored.len() - 1]).is_err());
         assert!(zstd.decompress(b"").is_err());

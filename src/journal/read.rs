@@ -19,8 +19,6 @@ use crate::core::seq::Seq;
 pub struct StoredEntry {
     /// Its place.
     pub seq: Seq,
-    /// Its kind.
-    pub kind: u64,
     /// The leaf bytes.
     pub leaf: Vec<u8>,
     /// Their hash.
@@ -64,7 +62,7 @@ impl Entries {
         let index = index(block, self.next);
         let (leaf, count) = block.leaf(index).zip(block.frames_of(index)).ok_or_else(missing)?;
         let view = self.check_leaf(leaf, count)?;
-        let (seq, kind, leaf_hash) = (self.next, view.kind, Hash::leaf(leaf));
+        let (seq, leaf_hash) = (self.next, Hash::leaf(leaf));
         let mut frames = Vec::new();
         if let Some(reading) = &mut self.frames {
             for part in view.parts() {
@@ -79,7 +77,7 @@ impl Entries {
         let leaf = leaf.to_vec();
         self.next = seq.next();
         self.prev = Some(leaf_hash);
-        Ok(StoredEntry { seq, kind, leaf, leaf_hash, frames })
+        Ok(StoredEntry { seq, leaf, leaf_hash, frames })
     }
 
     fn enter_block(&mut self) -> Result<(), JournalError> {

@@ -248,8 +248,16 @@ impl Store {
 
     /// Whether a fold pays: the write-ahead file is large beside the shards, or much is held in memory.
     pub(super) fn fold_is_due(&self) -> bool {
-        let stored: u64 = self.slots.iter().map(|slot| slot.entry.len).sum();
-        self.wal.len() >= super::WAL_BYTES.max(stored / 8) || self.recent_rows >= super::RECENT_ROWS
+        self.wal.len() >= super::WAL_BYTES.max(self.stored_bytes() / 8) || self.recent_rows >= super::RECENT_ROWS
+    }
+
+    /// Whether a fold pays because so many entries are counted in memory alone.
+    pub(super) fn is_far_behind(&self, entries: u64) -> bool {
+        entries >= super::UNCOUNTED_ENTRIES.max(self.stored_bytes() / 64)
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.entry.len).sum()
     }
 
     /// Begins a new count series: every count so far is void.

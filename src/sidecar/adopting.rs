@@ -3,7 +3,9 @@
 //! When a topic turns out to be another one than was archived (its last record differs, it ends before our position, or
 //! it is at another cluster), intake notes which and halts. Adopting is a person's decision: the topic gets a new number
 //! (kind 2), whose offsets are accounted for from 0 again, and the old number ends where it stands. Nothing is guessed
-//! about where the histories part: the new topic is read from `start`, and what both have is in the log twice.
+//! about where the histories part: the new topic is read from `start`, and what both have is in the log twice. To find
+//! the place every record would have to be compared from the first one on: a rewritten history shares a beginning, and
+//! may agree again later. The MACs of ours lie in operator parts, which may be pruned or whose keys may have expired.
 
 use serde::{Deserialize, Serialize};
 

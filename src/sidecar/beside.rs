@@ -20,7 +20,7 @@ impl Sidecar {
         };
         let shown = self.released().max(1);
         self.is_seal_to_do(now)
-            || self.writer.keyring.fold_is_due()
+            || self.writer.keyring.fold_is_due(self.writer.journal.state().size())
             || self.is_prune_due(now)
             || self.pinning.lanes().any(|lane| may_start(lane, u64::MAX))
             || self.registering.lanes().any(|lane| may_start(lane, shown))
@@ -31,8 +31,8 @@ impl Sidecar {
         self.catch_up()?;
         let mut worked = self.take_answers(now)?;
         worked |= self.seal(now)?;
-        if self.writer.keyring.fold_is_due() {
-            let size = self.writer.journal.state().size();
+        let size = self.writer.journal.state().size();
+        if self.writer.keyring.fold_is_due(size) {
             self.writer.keyring.fold(size)?;
         }
         if self.is_prune_due(now) {

@@ -46,8 +46,8 @@ pub enum SidecarError {
         /// What is wrong with it.
         refused: Refused,
     },
-    /// The broker's last archived record is another one than it was.
-    #[error("topic {topic}, partition {partition}: the record at offset {offset} is not the one that was archived")]
+    /// The broker's last archived record is another one than it was, or gone from a topic that is not compacted.
+    #[error("topic {topic}, partition {partition}: the record that was archived from offset {offset} is {found}")]
     Rewritten {
         /// The topic.
         topic: String,
@@ -55,6 +55,8 @@ pub enum SidecarError {
         partition: u64,
         /// The offset.
         offset: u64,
+        /// What is there now.
+        found: &'static str,
     },
     /// The same topic name at another cluster.
     #[error("topic {topic}: declared at cluster {expected}, found at cluster {found}")]

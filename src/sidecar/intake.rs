@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::SidecarError;
+use super::feeding::Feed;
 use super::fold::{Folded, Way};
 use super::known::{SharedKnown, lock};
 use super::memo::Memo;
@@ -89,6 +90,12 @@ pub(super) struct Intake {
     ended: Option<SidecarError>,
     /// When the records that are being placed are recorded.
     recorded_at: Timestamp,
+    /// Set where it is one that is fed.
+    pub(super) feed: Option<Feed>,
+    /// Why it ended: of one that is fed, for who feeds it.
+    pub(super) failed: Option<SidecarError>,
+    /// Nothing more is asked of the source.
+    is_stopped: bool,
 }
 
 /// The log's positions, for a source that asks from its own thread.
@@ -137,7 +144,6 @@ fn contested(writer: &mut Writer, partition: Partition, first: u64, next: u64) -
 
 impl Intake {
     pub(super) fn new(source: Box<dyn Source>, rules: Arc<[TopicRule]>, identity: Identity, limits: Limits) -> Intake {
-        let recorded_at = Timestamp(0);
         Intake {
             source,
             rules,
@@ -147,7 +153,10 @@ impl Intake {
             gaps: 0,
             pipe: Pipe::default(),
             ended: None,
-            recorded_at,
+            recorded_at: Timestamp(0),
+            feed: None,
+            failed: None,
+            is_stopped: false,
         }
     }
 
@@ -181,7 +190,7 @@ impl Intake {
     ) -> Result<bool, SidecarError> {
         let is_resting = self.pipe.is_settled() && writer.is_settled();
         let mut has_more = false;
-        if !self.pipe.has_said() && self.ended.is_none() {
+        if !self.pipe.has_said() && self.ended.is_none() && !self.is_stopped {
             let wait = if is_resting { budget.wait } else { Duration::ZERO };
             match self.poll(writer, Budget { wait, ..budget }) {
                 Ok(arrivals) => {
@@ -290,8 +299,9 @@ impl Intake {
                 let place = self.place(writer, &topic, partition)?;
                 let is_other = match &again {
                     Again::Record(record) => !writer.is_last_record(place, record).unwrap_or(true),
+                    Again::Absent => true,
                     // A cut record has no MAC to compare; what retention or compaction took proves nothing.
-                    Again::Cut(_) | Again::Expired | Again::Absent => false,
+                    Again::Cut(_) | Again::Expired | Again::Compacted => false,
                 };
                 if is_other && topic.origin == SourceKind::File {
                     return Err(SourceError::PrefixChanged {
@@ -307,7 +317,12 @@ impl Intake {
                     let name = self.name_of(&topic);
                     writer.note_divergence(&name, None)?;
                     let (topic, partition) = (topic.name.clone(), place.partition);
-                    return Err(SidecarError::Rewritten { topic, partition, offset });
+                    let found = if matches!(again, Again::Absent) {
+                        "gone, though the topic is not compacted"
+                    } else {
+                        "another one"
+                    };
+                    return Err(SidecarError::Rewritten { topic, partition, offset, found });
                 }
             }
             Arrival::Gap { topic, partition, first, last, why } => {
@@ -418,9 +433,19 @@ impl Intake {
         }
     }
 
+    /// Asks nothing more of the source. What it gave is folded all the same: its places may be given out.
+    pub(super) fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    /// Whether it is stopped, and everything the source gave is durable.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_stopped && self.is_idle()
+    }
+
     /// Whether it is read to its end, and all of it durable.
     pub(super) fn is_idle(&self) -> bool {
-        self.source.is_idle() && self.pipe.is_settled()
+        (self.is_stopped || self.source.is_idle()) && self.pipe.is_settled()
     }
 
     /// What keeps the source from reading, if anything does: its name and the words.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::error::SidecarError;
-use super::fold::{self, Folded, Read, Way, Whole};
+use super::fold::{self, Batch, Folded, Read, Way, Whole};
 use super::memo::Memo;
 use super::workers::{Pending, Workers};
 use super::writer::{Writer, own};
@@ -161,8 +161,8 @@ impl Pipe {
             let Item::Chunk(chunk) = item else { continue };
             if chunk.reading.is_none() {
                 let (epoch, mac_key) = (writer.epoch().number, writer.epoch().record_mac.clone());
-                let (Way { format, limits, .. }, records) = (way(&chunk.topic), Arc::clone(&chunk.records));
-                let reads = workers.run(move |_| fold::read_all(&mac_key, format, &limits, &records));
+                let (way, records) = (way(&chunk.topic), Arc::clone(&chunk.records));
+                let reads = workers.run(move |_| fold::read_all(&mac_key, &way, &records));
                 chunk.reading = Some(Reading::Begun { epoch, reads });
             }
         }
@@ -180,17 +180,18 @@ impl Pipe {
         partition: Partition,
         recorded_at: Timestamp,
     ) -> Result<(), SidecarError> {
+        let ahead: u64 = self.placed.iter().map(|placed| placed.count).sum();
+        let first = Seq(writer.size().0 + ahead);
         let Some(Item::Chunk(chunk)) = self.waiting.front_mut() else { return Ok(()) };
+        let batch = Batch::new(writer, way, partition, first, recorded_at)?;
         let epoch = writer.epoch().number;
         let reads = match chunk.reading.take() {
             Some(Reading::Done { epoch: read_in, reads }) if read_in == epoch => reads,
             Some(Reading::Begun { epoch: read_in, reads }) if read_in == epoch => reads.take(),
             // An epoch began meanwhile, and with it another key for the MACs.
-            _ => fold::read_all(&writer.epoch().record_mac, way.format, &way.limits, &chunk.records),
+            _ => fold::read_all(&writer.epoch().record_mac, way, &chunk.records),
         };
-        let ahead: u64 = self.placed.iter().map(|placed| placed.count).sum();
-        let first = Seq(writer.size().0 + ahead);
-        let drafts = match fold::draft_all(writer, way, partition, first, recorded_at, &chunk.records, &reads) {
+        let drafts = match fold::draft_all(writer, way, first, &reads) {
             Ok(drafts) => drafts,
             Err(error) => {
                 chunk.reading = Some(Reading::Done { epoch, reads });
@@ -200,9 +201,8 @@ impl Pipe {
         let (Some(head), Some(last)) = (chunk.records.first(), chunk.records.last()) else { return Ok(()) };
         let topic = chunk.topic.name.clone();
         let reached = Reached { topic, partition: chunk.partition, next: last.offset + 1 };
-        let (oid, count) = (writer.oid(), u64::try_from(drafts.len()).unwrap_or(0));
-        let sealing = workers.run(move |zstd| fold::seal_all(oid, first, zstd, drafts));
-        let wholes = Wholes::Sealing(sealing);
+        let (records, count) = (Arc::clone(&chunk.records), u64::try_from(drafts.len()).unwrap_or(0));
+        let wholes = Wholes::Sealing(workers.run(move |zstd| fold::seal_all(&batch, zstd, &records, reads, drafts)));
         let (seq, first, state) = (first, head.offset, Arc::clone(&chunk.state));
         self.placed.push_back(Placed { partition, reached, first, seq, state, epoch, count, wholes });
         self.waiting.pop_front();

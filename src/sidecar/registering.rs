@@ -7,6 +7,7 @@
 
 pub(super) mod again;
 mod keys;
+mod passed;
 mod request;
 mod rows;
 
@@ -235,7 +236,6 @@ impl Registry {
             let earlier: Vec<Option<SealRow>> = seals.collect::<Result<_, _>>()?;
             let epochs = (0..=writer.epoch().number).map(|epoch| (OPERATOR, epoch));
             let work = Box::new(Work {
-                origin: writer.origin().clone(),
                 archive: archive.to_owned(),
                 earlier: earlier.into_iter().flatten().collect(),
                 row,

@@ -28,7 +28,7 @@ impl Sidecar {
     /// Whether a segment is to be cut now. Our own entries never start the clock.
     fn is_seal_due(&self, now: Timestamp) -> bool {
         let (waiting, settings) = (self.writer.waiting(), &self.settings);
-        let age = waiting.oldest().map_or(0, |oldest| now.since(oldest));
+        let age = waiting.oldest.map_or(0, |oldest| now.since(oldest));
         !self.sealer.is_busy()
             && waiting.entries > 0
             && (self.unsealed() >= settings.entries_max
@@ -163,9 +163,10 @@ impl Sidecar {
         for task in tasks {
             self.outbox.put(&mut self.writer, segment, task);
         }
-        self.writer.set_sealed(journal::Seal { row: cut.row, tree: cut.tree }, cut.rules, cut.entries, cut.frame_bytes);
+        self.writer.set_sealed(journal::Seal { row: cut.row, tree: cut.tree }, cut.rules);
         // If this fails for a time, the next step begins with it.
         self.writer.commit()?;
+        self.writer.await_seal()?;
         tracing::info!(segment, entries = row.count, seal = %seal, "sealed");
         Ok(true)
     }

@@ -123,7 +123,7 @@ impl Sidecar {
             (lane.name.clone(), self.outbox.first_open(|task| task.is_stage_of(&lane.name)).unwrap_or(segments))
         };
         let oldest_task = self.outbox.tasks(|_| true).map(|(_, task)| task.since()).min();
-        let oldest = self.writer.waiting().oldest().into_iter().chain(oldest_task).min();
+        let oldest = self.writer.waiting().oldest.into_iter().chain(oldest_task).min();
         let counts = self.writer.counts();
         let state = match (&journal.halted, is_running, self.paused) {
             (Some(_), _, _) => "halted",

@@ -103,6 +103,7 @@ const PAYLOAD: &str = "a payload CAR of the archive";
 
 /// One segment in memory.
 pub(super) struct Stored {
+    pub(super) seal: Seal,
     pub(super) leaves: Vec<Vec<u8>>,
     first: Seq,
     /// The frames in the order of their parts; the index says where those of an entry begin.
@@ -117,8 +118,9 @@ impl Stored {
     /// As [`Reading`].
     pub(super) fn read(archive: &Path, row: &SealRow) -> Result<Stored, SidecarError> {
         let mut reading = Reading::open(archive, row)?;
-        let first = reading.seal().first.next_seq();
-        let mut stored = Stored { leaves: Vec::new(), first, frames: Vec::new(), starts: Vec::new() };
+        let seal = reading.seal().clone();
+        let first = seal.first.next_seq();
+        let mut stored = Stored { seal, leaves: Vec::new(), first, frames: Vec::new(), starts: Vec::new() };
         while let Some(entry) = reading.next()? {
             stored.leaves.push(entry.leaf);
             stored.starts.push(stored.frames.len());

@@ -5,6 +5,7 @@
 
 mod commit;
 mod open;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,6 @@ use super::memo::Memo;
 use super::random::Random;
 use super::reader::Reader;
 use super::topics::Topics;
-use super::waiting::Waiting;
 use crate::core::codec;
 use crate::core::hash::Hash;
 use crate::core::leaf::{Body, Leaf, LeafView, Topic};
@@ -36,6 +36,7 @@ use crate::core::time::Timestamp;
 use crate::journal::{self, Commit, Entry, Journal, OutboxChange, PositionRow};
 use crate::keyring::Keyring;
 use commit::Pending;
+use tail::Tail;
 
 /// Classes that every log has, before the configured ones.
 pub(super) const OPERATOR: u32 = 0;
@@ -57,7 +58,7 @@ pub struct Writer {
     topics: Topics,
     epoch: Epoch,
     known: SharedKnown,
-    waiting: Waiting,
+    tail: Tail,
     counts: Counts,
     pending: Pending,
     committer: Committer,
@@ -75,6 +76,17 @@ pub struct Writer {
     software: Option<String>,
     random: Random,
     pub(super) reader: Reader,
+}
+
+/// What waits for the next seal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Waiting {
+    /// Entries that are not our own: only they start the clock.
+    pub(super) entries: u64,
+    /// When the oldest of them was recorded.
+    pub(super) oldest: Option<Timestamp>,
+    /// The frame bytes of all entries.
+    pub(super) frame_bytes: u64,
 }
 
 const ROW_SEALED_RULES: &str = "sealed-rules/";
@@ -95,8 +107,8 @@ pub(super) fn sealed_rules_row(n: usize) -> String {
 
 impl Writer {
     /// What waits for the next seal.
-    pub(super) fn waiting(&self) -> &Waiting {
-        &self.waiting
+    pub(super) fn waiting(&self) -> Waiting {
+        self.tail.waiting()
     }
 
     /// The rules after the last sealed segment.
@@ -104,9 +116,8 @@ impl Writer {
         &self.sealed_rules
     }
 
-    /// Notes, for the next commit, that a segment is sealed: it ends with these rules, and so many entries that are not
-    /// our own, with so many frame bytes, wait no more.
-    pub(super) fn set_sealed(&mut self, seal: journal::Seal, rules: LogRules, entries: u64, frame_bytes: u64) {
+    /// Notes, for the next commit, that a segment is sealed, which ends with these rules.
+    pub(super) fn set_sealed(&mut self, seal: journal::Seal, rules: LogRules) {
         let bytes = rules.to_bytes();
         let chunks = bytes.chunks(journal::ROW_BYTES_MAX).map(|chunk| Some(chunk.to_vec()));
         // Rules only grow, so no chunk of an earlier one stays behind.
@@ -114,7 +125,6 @@ impl Writer {
             self.put_row(&sealed_rules_row(n), chunk);
         }
         self.sealed_rules = rules;
-        self.waiting.sealed(seal.row.end(), entries, frame_bytes);
         self.pending.seal = Some(seal);
     }
 
@@ -246,23 +256,22 @@ impl Writer {
         let (refs, frames) = parts.into_iter().map(|sealed| (sealed.part, sealed.frame)).unzip();
         let leaf = Leaf { seq, src, prev: self.prev, body, parts: refs };
         let bytes = codec::encode(&leaf);
-        self.accept(&bytes, frames)?;
+        self.accept(bytes, frames)?;
         Ok(seq)
     }
 
     /// Takes the bytes of the next leaf, exactly as an audit will.
-    fn accept(&mut self, leaf: &[u8], frames: Vec<Vec<u8>>) -> Result<Option<Claim>, SidecarError> {
-        let view = own("a leaf about to be written", LeafView::decode(leaf))?;
-        let leaf_hash = Hash::leaf(leaf);
+    fn accept(&mut self, leaf: Vec<u8>, frames: Vec<Vec<u8>>) -> Result<Option<Claim>, SidecarError> {
+        let view = own("a leaf about to be written", LeafView::decode(&leaf))?;
+        let leaf_hash = Hash::leaf(&leaf);
         let claim = self.rules.accept(&view, leaf_hash)?;
         self.counts.add(&view);
-        let frame_bytes = frames.iter().map(Vec::len).sum::<usize>();
-        self.waiting.add(view.seq, view.kind, frame_bytes as u64, Some(self.recorded_at));
+        self.tail.push(view.kind, &frames, Some(self.recorded_at));
         self.tree.append(leaf_hash);
         self.prev = leaf_hash;
         self.pending.leaf_bytes += leaf.len();
-        self.pending.frame_bytes += frame_bytes;
-        self.pending.entries.push(Entry { leaf: leaf.to_vec(), frames });
+        self.pending.frame_bytes += frames.iter().map(Vec::len).sum::<usize>();
+        self.pending.entries.push(Entry { leaf, frames });
         Ok(claim)
     }
 

@@ -21,6 +21,11 @@ fn record(value: &str) -> Record {
     Record { value: Some(value.as_bytes().to_vec()), ..Record::default() }
 }
 
+/// In the place of a value: there is no record, and the topic is not compacted.
+const GONE: &str = "gone";
+/// In the place of a value: there is no record, perhaps by compaction.
+const COMPACTED: &str = "compacted";
+
 /// A broker whose one partition holds these values from offset 0, met from where the log stands.
 fn broker(cluster: &str, values: &[&str], positions: &dyn Positions) -> Embedded {
     let topic = Arc::new(embedded::topic("consent", cluster, 1));
@@ -29,8 +34,12 @@ fn broker(cluster: &str, values: &[&str], positions: &dyn Positions) -> Embedded
     let mut arrivals = vec![Arrival::Assigned { topic: Arc::clone(&topic), partition: 0, held }];
     let at = |offset: u64| values.get(usize::try_from(offset).unwrap()).copied();
     if let Some((offset, value)) = last.and_then(|last| Some((last, at(last)?))) {
-        let (topic, again) = (Arc::clone(&topic), Again::Record(record(value)));
-        arrivals.push(Arrival::Last { topic, partition: 0, offset, again });
+        let again = match value {
+            GONE => Again::Absent,
+            COMPACTED => Again::Compacted,
+            value => Again::Record(record(value)),
+        };
+        arrivals.push(Arrival::Last { topic: Arc::clone(&topic), partition: 0, offset, again });
     }
     let records = (next..).map_while(|offset| Some(Arrived { offset, record: record(at(offset)?), cut: None }));
     let (records, state) = (records.collect(), Vec::new());
@@ -127,6 +136,21 @@ fn another_last_record_halts_and_adopting_reads_the_topic_under_a_new_number() {
     assert_eq!(place.fold("c", &rewritten).unwrap(), 5, "all of it, under the new number");
     assert_eq!(place.topics(), [(0, true, "c".to_owned()), (1, false, "c".to_owned())]);
     assert!(place.open().adopt().unwrap().is_empty(), "adopted once");
+}
+
+#[test]
+fn a_last_record_that_is_gone_halts_unless_compaction_may_have_taken_it() {
+    let place = Place::new();
+    place.fold("c", &["a", "b"]).unwrap();
+    assert_eq!(place.fold("c", &["a", COMPACTED, "c"]).unwrap(), 1, "compaction proves nothing");
+    let error = place.fold("c", &["a", "b", GONE, "d"]).unwrap_err();
+    assert_eq!((error.code(), error.is_halt()), ("rewritten-history", true));
+    assert_eq!(
+        error.to_string(),
+        "topic consent, partition 0: the record that was archived from offset 2 is gone, though the topic is not compacted"
+    );
+    assert_eq!(place.open().adopt().unwrap().len(), 1);
+    assert_eq!(place.fold("c", &["a", "b", "X"]).unwrap(), 3);
 }
 
 #[test]

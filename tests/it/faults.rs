@@ -19,12 +19,12 @@ fn event(id: &str) -> Value {
 }
 
 /// A file of so many events.
-fn events(log: &Log, name: &str, count: usize) -> String {
+pub(crate) fn events(log: &Log, name: &str, count: usize) -> String {
     let lines: Vec<String> = (0..count).map(|i| event(&format!("{name}-{i}")).to_string()).collect();
     file(log, name, lines.join("\n").as_bytes())
 }
 
-fn file(log: &Log, name: &str, bytes: &[u8]) -> String {
+pub(crate) fn file(log: &Log, name: &str, bytes: &[u8]) -> String {
     let path = log.dir.path().join(name);
     std::fs::write(&path, bytes).unwrap();
     path.to_str().unwrap().to_owned()

@@ -25,6 +25,7 @@ mod doctor;
 #[path = "../harness/embedded.rs"]
 mod embedded;
 mod faults;
+mod feeding;
 mod fixtures;
 mod footprint;
 mod idle;
@@ -35,6 +36,7 @@ mod log_parts;
 mod log_vector;
 mod memory;
 mod negative;
+mod pipe;
 mod powercut;
 mod proto_drift;
 mod readme;

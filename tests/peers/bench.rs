@@ -23,7 +23,7 @@ const PARTITIONS: i32 = 4;
 fn from_kafka_to_the_durable_log_against_a_bare_consumer() {
     let each = campaign::number("PINFOLD_BENCH_EVENTS", 4_000).div_ceil(8);
     let records = each * 8;
-    let feed = Feed::new(kafka::shared(), "bench", PARTITIONS, (records / 10).max(1));
+    let feed = Feed::new(kafka::shared(), "bench", PARTITIONS, (records / 10).max(1)).with_context();
     (0..each).step_by(2_000).for_each(|sent| feed.send((each - sent).min(2_000)));
     let log = Log::new("example.com/bench/kafka");
     log.set("listen = \"127.0.0.1:0\"", "listen = \"\"");

@@ -33,6 +33,8 @@ struct Partition {
     values: BTreeMap<u64, String>,
     gaps: Vec<(u64, u64, GapWhy)>,
     again: Vec<(u64, Option<String>)>,
+    /// What stood for a last record that was not there.
+    missing: Vec<Again>,
 }
 
 impl Positions for Log {
@@ -59,7 +61,13 @@ impl Log {
             Arrival::Last { topic, partition, offset, again } => {
                 let found = state.partition(&topic, partition);
                 assert_eq!(found.last, Some(offset));
-                let value = if let Again::Record(record) = again { Some(text(record.value)) } else { None };
+                let value = match again {
+                    Again::Record(record) => Some(text(record.value)),
+                    missing => {
+                        found.missing.push(missing);
+                        None
+                    }
+                };
                 found.again.push((offset, value));
             }
             Arrival::Gap { topic, partition, first, last, why } => {
@@ -298,6 +306,27 @@ fn markers_and_aborted_records_are_gaps_also_at_the_end() {
     let found = log.only("transactions");
     assert_eq!((found.next, found.gaps.len(), &found.values[&12]), (13, 2, &"c-0".to_owned()));
     assert_eq!(found.again, [(10, Some("b-2".to_owned()))]);
+}
+
+#[test]
+fn a_last_record_that_is_gone_is_explained_only_by_compaction() {
+    let broker = kafka::shared();
+    let found = [("gone", "delete", true), ("gone-at-end", "delete", false), ("compacted", "compact,delete", true)];
+    let found = found.map(|(topic, policy, goes_on)| {
+        broker.create_topic(topic, 1);
+        broker.set_topic(topic, "cleanup.policy", policy);
+        broker.transaction(topic, 0, &values("a", 3), true);
+        let log = Arc::new(Log::default());
+        Member::start(&log, options(broker, topic)).until_idle();
+        assert_eq!(log.only(topic).next, 4);
+        // The marker at 3 stands where, before a leader that lacked it took over, a record had been archived from.
+        log.0.lock().unwrap().partitions.values_mut().for_each(|partition| partition.last = Some(3));
+        broker.produce(topic, 0, &values("b", usize::from(goes_on)));
+        Member::start(&log, options(broker, topic)).until_idle();
+        assert_eq!(log.only(topic).again, [(3, None)]);
+        log.only(topic).missing
+    });
+    assert_eq!(found, [[Again::Absent], [Again::Absent], [Again::Compacted]]);
 }
 
 #[test]

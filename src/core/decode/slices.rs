@@ -39,7 +39,7 @@ pub(super) fn event(
     let is_changed = redact::envelope(&mut envelope);
     match people(&envelope)? {
         People::Nobody => Ok(about_nobody(envelope, received, is_changed, time)),
-        People::One(identifiers) => about_one(envelope, received, is_changed, kind, time, identifiers),
+        People::One => about_one(envelope, received, is_changed, kind, time),
         People::Several(count) if count > limits.subjects_max => Err(QuarantineReason::TooManySubjects),
         People::Several(_) => about_several(envelope, received, time),
     }
@@ -53,14 +53,14 @@ pub(super) fn within_frames(sizes: impl IntoIterator<Item = usize>) -> Result<()
 
 enum People {
     Nobody,
-    One(Vec<Identifier>),
+    One,
     Several(usize),
 }
 
 /// Who an event is about. The CloudEvents `subject` names the person only where the body does not: many producers put
 /// the name of a thing there, and one name for many people would tie them together in the keyring.
 fn people(envelope: &Envelope) -> Result<People, QuarantineReason> {
-    let named = match &envelope.body {
+    match &envelope.body {
         Some(Body::Data(data)) if data.subjects.len() > 1 => {
             if data.subjects.iter().any(|subject| subject.identifiers.is_empty()) {
                 return Err(QuarantineReason::NoSubject);
@@ -70,25 +70,44 @@ fn people(envelope: &Envelope) -> Result<People, QuarantineReason> {
         Some(Body::Data(data)) if data.subjects.is_empty() && envelope.subject.is_empty() => {
             return Ok(People::Nobody);
         }
+        _ => {}
+    }
+    let is_named = the_one(envelope).is_some_and(|subject| !subject.identifiers.is_empty());
+    match (is_named, envelope.subject.is_empty()) {
+        (true, _) => Ok(People::One),
+        (false, false) => validate::person(&envelope.subject).map(|()| People::One),
+        (false, true) => Err(QuarantineReason::NoSubject),
+    }
+}
+
+/// The subject of a body that is about one person at most.
+fn the_one(envelope: &Envelope) -> Option<&Subject> {
+    match &envelope.body {
         Some(Body::Data(data)) => data.subjects.first(),
         Some(Body::Consent(consent)) => consent.subject.as_ref(),
         Some(Body::Dsr(dsr)) => dsr.subject.as_ref(),
         None => None,
-    };
-    let identifiers = named.map(identifiers).unwrap_or_default();
-    match (identifiers.is_empty(), envelope.subject.is_empty()) {
-        (false, _) => Ok(People::One(identifiers)),
-        (true, false) => {
-            validate::person(&envelope.subject)?;
-            Ok(People::One(vec![Identifier { kind: "external".to_owned(), value: envelope.subject.clone() }]))
-        }
-        (true, true) => Err(QuarantineReason::NoSubject),
     }
 }
 
-fn identifiers(subject: &Subject) -> Vec<Identifier> {
-    let identifier = |i: &crate::proto::v1::Identifier| Identifier { kind: i.r#type.clone(), value: i.value.clone() };
-    subject.identifiers.iter().map(identifier).collect()
+/// The identifiers of `the_one`, else the attribute, moved out of an Envelope that must have been written before.
+fn take_identifiers(envelope: &mut Envelope) -> Vec<Identifier> {
+    let subject = match &mut envelope.body {
+        Some(Body::Data(data)) => data.subjects.first_mut(),
+        Some(Body::Consent(consent)) => consent.subject.as_mut(),
+        Some(Body::Dsr(dsr)) => dsr.subject.as_mut(),
+        None => None,
+    };
+    let named = subject.map(std::mem::take).map(identifiers).unwrap_or_default();
+    if !named.is_empty() {
+        return named;
+    }
+    vec![Identifier { kind: "external".to_owned(), value: std::mem::take(&mut envelope.subject) }]
+}
+
+fn identifiers(subject: Subject) -> Vec<Identifier> {
+    let identifier = |i: crate::proto::v1::Identifier| Identifier { kind: i.r#type, value: i.value };
+    subject.identifiers.into_iter().map(identifier).collect()
 }
 
 /// An event without slices; the strings are moved out of the Envelope, which must have been written before.
@@ -129,12 +148,11 @@ fn about_nobody(
 }
 
 fn about_one(
-    envelope: Envelope,
+    mut envelope: Envelope,
     received: Received<'_>,
     is_changed: bool,
     kind: EventType,
     time: Option<Timestamp>,
-    identifiers: Vec<Identifier>,
 ) -> Result<Event, QuarantineReason> {
     let bytes = match received {
         Received::Envelope(bytes) if !is_changed => bytes.to_vec(),
@@ -145,8 +163,9 @@ fn about_one(
         Received::Envelope(_) | Received::Batched => None,
     };
     within_frames([bytes.len(), raw.as_ref().map_or(0, |raw| raw.encoded_len())])?;
+    let identifiers = take_identifiers(&mut envelope);
     let mut event = head(envelope, received, kind, time);
-    event.slices.push(Slice { identifiers, envelope: bytes, raw });
+    event.slices = vec![Slice { identifiers, envelope: bytes, raw }];
     Ok(event)
 }
 
@@ -168,7 +187,7 @@ fn about_several(
     let mut seen = std::collections::HashSet::with_capacity(subjects.len());
     let mut slices = Vec::with_capacity(subjects.len());
     for subject in subjects {
-        let identifiers = identifiers(&subject);
+        let identifiers = identifiers(subject.clone());
         if !seen.insert(identifiers.clone()) {
             continue;
         }

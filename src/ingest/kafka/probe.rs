@@ -1,8 +1,9 @@
-//! One look at a cluster, for `doctor` and `config check`: joins no group, reads no record, changes nothing.
+//! One look at a cluster: joins no group, reads no record, changes nothing. For `doctor` and `config check`, and for what
+//! is missing from a partition: only a topic's settings say whether compaction may have taken it.
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResourceResult, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -11,6 +12,9 @@ use super::assign::{ASK, Lookup};
 use super::native::{Kind, Queue};
 use super::options::Options;
 use super::trouble::{Meaning, meaning};
+
+/// A question whose answer decides over a halt is asked this often before it counts as not answered.
+const TRIES: usize = 3;
 
 /// A configured topic as the broker has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,18 +54,29 @@ pub fn look(options: &Options, runtime: &tokio::runtime::Handle) -> Result<(Vec<
         .map(|topic| Seen { name: topic.name.clone(), partitions: topic.partitions, cleanup_policy: None })
         .collect();
     let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| failed(error.to_string()))?;
-    let names: Vec<ResourceSpecifier<'_>> = seen.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
-    let asking = admin.describe_configs(&names, &AdminOptions::new().request_timeout(Some(ASK)));
-    // Not being allowed to read a topic's configuration is no fault: then nothing is said of it.
-    let answers = runtime.block_on(asking).unwrap_or_default();
-    let policies: Vec<Option<String>> = answers
-        .into_iter()
-        .map(|answer| answer.ok()?.get("cleanup.policy").and_then(|entry| entry.value.clone()))
-        .collect();
+    let names: Vec<&str> = seen.iter().map(|topic| topic.name.as_str()).collect();
+    let policies = runtime.block_on(cleanup_policies(&admin, &names)).unwrap_or_default();
     for (topic, policy) in seen.iter_mut().zip(policies) {
         topic.cleanup_policy = policy;
     }
     Ok((seen, missing))
+}
+
+/// Whether compaction may take records of a topic; none where nobody says, after a few tries. Blocks.
+pub(super) fn is_compacted(options: &Options, topic: &str) -> Option<bool> {
+    let admin: AdminClient<DefaultClientContext> = options.client_config().ok()?.create().ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let mut answers = (0..TRIES).filter_map(|_| runtime.block_on(cleanup_policies(&admin, &[topic])));
+    let policy = answers.next()?.into_iter().next()??;
+    Some(policy.contains("compact"))
+}
+
+/// `cleanup.policy` of each topic; none where we may not see it, which is no fault. None of them where nobody answers.
+async fn cleanup_policies(admin: &AdminClient<DefaultClientContext>, topics: &[&str]) -> Option<Vec<Option<String>>> {
+    let names: Vec<ResourceSpecifier<'_>> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let answers = admin.describe_configs(&names, &AdminOptions::new().request_timeout(Some(ASK))).await.ok()?;
+    let policy = |answer: ConfigResourceResult| answer.ok()?.get("cleanup.policy")?.value.clone();
+    Some(answers.into_iter().map(policy).collect())
 }
 
 /// A refused password looks like brokers that are down; the real reason comes as an event.

@@ -12,12 +12,13 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::super::{Positions, Reached, SourceError, Standing, Topic, Trouble, TroubleKind};
+use super::super::{Again, Arrival, Positions, Reached, SourceError, Standing, Topic, Trouble, TroubleKind};
 use super::assign::partition;
 use super::buffer::{Buffer, Key};
 use super::duty::{Duty, RETRY, keys, list_of};
 use super::native::{At, Event, Kind, Queue};
 use super::options::{Assignment, Options};
+use super::probe;
 use super::read::Reading;
 use super::trouble::{Meaning, is_contested, meaning};
 
@@ -238,7 +239,21 @@ impl Worker {
     }
 
     pub(super) fn flush(&mut self) {
-        let arrivals = self.reading.drain();
+        let mut arrivals = self.reading.drain();
+        for arrival in &mut arrivals {
+            if let Arrival::Last { topic, partition, offset, again: again @ Again::Absent } = arrival
+                && probe::is_compacted(&self.options, &topic.name) != Some(false)
+            {
+                tracing::warn!(
+                    source = self.options.name,
+                    topic = topic.name,
+                    partition,
+                    offset,
+                    "the last archived record is gone, perhaps by compaction: whether history is the same is not known"
+                );
+                *again = Again::Compacted;
+            }
+        }
         self.buffer.push(arrivals);
     }
 

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::Answer;
 use super::keys::{Ask, Given};
+use super::passed;
 use crate::core::finding::Refused;
 use crate::core::leaf::LeafView;
 use crate::core::origin::Origin;
@@ -52,7 +53,6 @@ impl Folded {
 
 /// What one segment's registration needs.
 pub(super) struct Work {
-    pub(super) origin: Origin,
     pub(super) archive: PathBuf,
     /// The segments before it that this process has not folded yet.
     pub(super) earlier: Vec<SealRow>,
@@ -86,43 +86,16 @@ impl Work {
         folded: &mut Folded,
         registrar: &dyn Registrar,
     ) -> Result<(Receipt, Folded), SidecarError> {
-        for row in std::mem::take(&mut self.earlier) {
-            if let Err(error) = self.pass(&mut folded.fold, &row) {
-                // Half a segment is in it.
-                *folded = Folded::new(&self.origin);
-                return Err(error);
-            }
-            folded.segments = row.segment + 1;
+        if !self.earlier.is_empty() {
+            // What fails halfway is of no use: the fold stays what it was.
+            let mut fold = folded.fold.clone();
+            passed::pass(&mut fold, &self.archive, &self.earlier, &mut self.reader, &mut self.operator)?;
+            *folded = Folded { fold, segments: self.row.segment };
         }
         let mut ahead = folded.clone();
         let receipt = self.send(&mut ahead.fold, registrar)?;
         ahead.segments += 1;
         Ok((receipt, ahead))
-    }
-
-    /// Folds a segment of which only is wanted what later ones need: people's parts stay closed.
-    fn pass(&mut self, fold: &mut Fold, row: &SealRow) -> Result<(), SidecarError> {
-        let mut reading = Reading::open(&self.archive, row)?;
-        let seal = reading.seal().clone();
-        let sealed = Sealed {
-            cid: row.seal,
-            seal: &seal,
-            proof_bytes: reading.proof_bytes,
-            payload_bytes: reading.payload_bytes,
-            sealed_at: None,
-            registered_at: None,
-        };
-        let mut rows = fold.begin(&sealed).map_err(told)?;
-        while let Some(entry) = reading.next()? {
-            let StoredEntry { leaf, frames } = entry;
-            let opened = fold.leaf(&leaf, &mut rows, |wanted| match (wanted.key, frames.first()) {
-                (None, Some(frame)) => self.reader.operator_body(&mut self.operator, wanted.seq, wanted.sealed, frame),
-                _ => Ok(None),
-            });
-            opened.map_err(told)?;
-            rows.entries.clear();
-        }
-        fold.end(&sealed, &mut rows).map_err(told)
     }
 
     fn send(&mut self, fold: &mut Fold, registrar: &dyn Registrar) -> Result<Receipt, SidecarError> {
@@ -218,7 +191,8 @@ impl Work {
     }
 }
 
-fn told(error: FoldError<SidecarError>) -> SidecarError {
+/// What a fold that failed means.
+pub(super) fn told(error: FoldError<SidecarError>) -> SidecarError {
     match error {
         FoldError::Part { source, .. } => source,
         FoldError::Refused { refused, .. } => SidecarError::Own { doing: "the rows of a segment", refused },

@@ -12,7 +12,6 @@ use std::thread::JoinHandle;
 
 use super::files::{self, Files};
 use crate::core::checkpoint::sign_checkpoint;
-use crate::core::leaf::is_own;
 use crate::core::merkle::Tree;
 use crate::core::note::Skey;
 use crate::core::rules::LogRules;
@@ -51,9 +50,6 @@ pub(super) struct Cut {
     pub(super) tree: Tree,
     /// The rules at its end.
     pub(super) rules: LogRules,
-    /// Its entries that are not our own.
-    pub(super) entries: u64,
-    pub(super) frame_bytes: u64,
 }
 
 impl Sealer {
@@ -109,23 +105,20 @@ impl Plan {
         let Plan { journal, key, archive, start, end, bytes_max } = self;
         let (first, segment) = (start.tree.size().next_seq(), start.segment);
         let mut builder = Builder::new(start, files::spools(&archive)?);
-        let mut entries = 0;
         for entry in journal.entries(first, end)? {
             let entry = entry?;
             let frames: Vec<&[u8]> = entry.frames.iter().map(Vec::as_slice).collect();
             builder.add(&entry.leaf, &frames)?;
-            entries += u64::from(!is_own(entry.kind));
             if builder.frame_bytes() >= bytes_max && builder.may_end() {
                 break;
             }
         }
-        let frame_bytes = builder.frame_bytes();
         let unsigned = builder.finish()?;
         let checkpoint = sign_checkpoint(unsigned.head(), &key);
         let mut built = unsigned.seal(checkpoint)?;
         files::write(&mut built, &Files::of(&archive, segment))?;
         let (count, payload, root) = (built.seal.count, built.seal.payload, built.tree.root());
         let row = SealRow { segment, first, count, root, seal: built.cid, payload };
-        Ok(Cut { row, tree: built.tree, rules: built.rules, entries, frame_bytes })
+        Ok(Cut { row, tree: built.tree, rules: built.rules })
     }
 }

@@ -9,6 +9,10 @@ use super::super::topics::{self, TopicRow};
 use super::*;
 use crate::keyring::Mark;
 
+/// So many entries counted again at open are worth a fold of the keyring, which takes about as long: a crash then costs
+/// the counting once, and not at every start until the keyring is folded for its size.
+const RECOUNTED_MAX: u64 = 4_096;
+
 /// What a log is opened with.
 pub struct Opening {
     /// Its name.
@@ -82,7 +86,7 @@ impl Writer {
             topics: Topics::default(),
             epoch,
             known: SharedKnown::default(),
-            waiting: Waiting::default(),
+            tail: Tail::default(),
             counts: Counts::default(),
             commits_begun: 0,
             commits_durable: 0,
@@ -154,29 +158,50 @@ impl Writer {
                 count_people(&mut self.keyring, &operator, entry.seq)?;
             }
         }
-        self.count_waiting()
+        if size.0.saturating_sub(counted.0) >= RECOUNTED_MAX {
+            self.keep_counts(size)?;
+        }
+        self.read_tail()
     }
 
-    /// Counts what waits for the next seal. When an entry was recorded is in a part of it, so only some are looked at:
-    /// the others count with those before them, and where a full segment ends among them the rest is a little older
-    /// than it was.
-    fn count_waiting(&mut self) -> Result<(), SidecarError> {
-        const LOOKED_AT: u64 = 256;
+    /// Makes the counts durable up to the journal's end, so that the next open need not count the same entries again.
+    fn keep_counts(&mut self, size: Size) -> Result<(), SidecarError> {
+        match self.keyring.fold(size) {
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(error = %error, "counts are not kept: the next start counts again");
+                Ok(())
+            }
+            folded => Ok(folded?),
+        }
+    }
+
+    /// What waits for the next seal, from the journal.
+    fn read_tail(&mut self) -> Result<(), SidecarError> {
         let state = self.journal.state();
-        self.waiting = Waiting::default();
-        for entry in self.journal.entries(state.sealed.tree.size().next_seq(), state.size())? {
+        let sealed = state.sealed.tree.size();
+        self.tail = Tail::new(sealed);
+        for entry in self.journal.entries(sealed.next_seq(), state.size())? {
             let entry = entry?;
             let view = own("a stored leaf", LeafView::decode(&entry.leaf))?;
-            let is_looked_at = entry.seq.0.is_multiple_of(LOOKED_AT) || self.waiting.oldest().is_none();
-            let mut at = None;
-            if let Some((part, frame)) = first_part(&view, &entry.frames).filter(|_| is_looked_at) {
-                let operator = self.reader.operator(&mut self.keyring, entry.seq, part, frame)?;
-                at = operator.map(|part| Timestamp(part.recorded_at));
-            }
-            let frame_bytes = entry.frames.iter().map(Vec::len).sum::<usize>() as u64;
-            self.waiting.add(entry.seq, view.kind, frame_bytes, at);
+            self.tail.push(view.kind, &entry.frames, None);
         }
-        Ok(())
+        self.cut_tail()
+    }
+
+    /// After a seal that is durable: what it left waits for the next one. Nothing to do where that is known already.
+    pub(in crate::sidecar) fn await_seal(&mut self) -> Result<(), SidecarError> {
+        if self.tail.is_behind(self.journal.state().sealed.tree.size()) { Ok(()) } else { self.cut_tail() }
+    }
+
+    fn cut_tail(&mut self) -> Result<(), SidecarError> {
+        let Writer { tail, journal, reader, keyring, .. } = self;
+        tail.sealed(journal.state().sealed.tree.size(), |seq| {
+            let Some(entry) = journal.entries(seq, Size(seq.0 + 1))?.next().transpose()? else { return Ok(None) };
+            let view = own("a stored leaf", LeafView::decode(&entry.leaf))?;
+            let Some((part, frame)) = first_part(&view, &entry.frames) else { return Ok(None) };
+            let operator = reader.operator(keyring, seq, part, frame)?;
+            Ok(operator.map(|part| Timestamp(part.recorded_at)))
+        })
     }
 }
 
