@@ -11,6 +11,7 @@ mod error;
 mod files;
 mod frames;
 mod head;
+mod marks;
 mod open;
 mod prune;
 mod read;
@@ -40,6 +41,7 @@ pub use state::{Halt, PositionRow, SealRow, Sealed, State};
 use block::Filling;
 use frames::{Frames, Reading};
 use head::Heads;
+use marks::Marks;
 use store::{Store, Write, WriteError, key};
 
 /// The rules are stored in chunks, and only changed ones are written.
@@ -63,6 +65,7 @@ struct Writer {
     heads: Heads,
     /// The saved rules as stored.
     rules: Vec<u8>,
+    marks: Marks,
     /// The owner's lock.
     _lock: File,
 }
@@ -96,7 +99,7 @@ impl Journal {
         self.check_room(commit)?;
         let mut write = Write::default();
         if let Some(seal) = &commit.seal {
-            next.sealed.prev = self.check_seal(&store, &state, seal)?;
+            next.sealed.prev = self.check_seal(&store, &state, seal, &writer.marks)?;
             write.rows.push((key::seal(seal.row.segment), Some(state::encode_seal(&seal.row))));
             let peaks = state::join(state.sealed.tree.peaks()).into_vec();
             write.rows.push((key::peaks(seal.row.segment), Some(peaks)));
@@ -112,6 +115,7 @@ impl Journal {
         if let Some(rules) = rules {
             writer.rules = rules;
         }
+        writer.marks.note(&next);
         let (sealed, next) = (commit.seal.is_some(), Arc::new(next));
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         if let Some(live) = next.live.as_ref().filter(|_| sealed || commit.live.is_some()) {
@@ -333,16 +337,17 @@ impl Journal {
         Ok(())
     }
 
-    /// The seal's tree, continued with the entries behind the segment, must be our tree. Gives the leaf hash of the
-    /// segment's last entry.
-    fn check_seal(&self, store: &Arc<Store>, state: &State, seal: &Seal) -> Result<Hash, JournalError> {
+    /// The seal's tree, continued with the entries behind the segment, must be the tree of a head we committed. Gives the
+    /// leaf hash of the segment's last entry.
+    fn check_seal(&self, store: &Arc<Store>, state: &State, seal: &Seal, marks: &Marks) -> Result<Hash, JournalError> {
         if !store.has_no_blobs()? {
             return Err(self.poisoned("the store wrote a value to a file of its own, which is never synced".to_owned()));
         }
         let end = seal.row.end();
         let mut tree = seal.tree.clone();
+        let (size, root) = marks.at_or_behind(end, state);
         let mut prev = None;
-        for entry in Entries::new(Arc::clone(store), None, Seq(end.0 - 1), Seq(state.size().0), None)? {
+        for entry in Entries::new(Arc::clone(store), None, Seq(end.0 - 1), Seq(size.0), None)? {
             let hash = entry?.leaf_hash;
             match prev {
                 None => prev = Some(hash),
@@ -350,10 +355,10 @@ impl Journal {
             }
         }
         match prev {
-            Some(prev) if tree == state.tree => Ok(prev),
+            Some(prev) if tree.root() == root => Ok(prev),
             _ => Err(JournalError::Unfit {
-                what: "tree of the segment, continued to the end of the log",
-                expected: state.tree.root().to_string(),
+                what: "tree of the segment, continued to a head of the log",
+                expected: format!("{root} at size {size}"),
                 found: tree.root().to_string(),
             }),
         }

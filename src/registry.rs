@@ -174,18 +174,42 @@ pub trait Registrar: Send + Sync {
     /// `Schema` where they are not; `Retry`, `Refused` or `Auth`.
     fn check(&self) -> Result<(), RegistryError>;
 
-    /// Writes a segment's rows: those that are missing. The times of the segment follow `rows`; both must be known.
-    /// `request` was stored before, so that a repetition after a crash carries it again.
+    /// Begins a segment: writes its own row, whose times must both be known. Then come its entries in windows, as many
+    /// as the caller likes, and `end_segment`; until that is `Ok` the receipt says nothing. `request` was stored before,
+    /// so that a repetition after a crash, which begins with the first window again, carries it again.
     ///
     /// # Errors
-    /// `Differs` where a row is there with other content: the segment's own row is written all the same, so that both
-    /// halves of a fork are seen.
-    fn register(&self, rows: &SegmentRows, request: Uuid) -> Result<Receipt, RegistryError>;
+    /// `Differs` where the row, or an entry of its range, is there of another segment: the segment's own row is written
+    /// all the same, so that both halves of a fork are seen, and nothing else is, so that they do not mix.
+    fn begin_segment(&self, segment: &SegmentRow, request: Uuid) -> Result<Receipt, RegistryError>;
+
+    /// Writes entries of a segment that was begun, in order of their seqs: those that are missing.
+    ///
+    /// # Errors
+    /// `Differs` where one is there with other content.
+    fn register_entries(&self, entries: &[EntryRow], request: Uuid) -> Result<(), RegistryError>;
+
+    /// Ends a segment: writes all its other rows, those that are missing. Its entries were written before.
+    ///
+    /// # Errors
+    /// As `register_entries`.
+    fn end_segment(&self, rows: &SegmentRows, request: Uuid) -> Result<(), RegistryError>;
+
+    /// Writes all rows of a segment that is held whole.
+    ///
+    /// # Errors
+    /// Those of the three steps.
+    fn register(&self, rows: &SegmentRows, request: Uuid) -> Result<Receipt, RegistryError> {
+        let receipt = self.begin_segment(&rows.segment, request)?;
+        self.register_entries(&rows.entries, request)?;
+        self.end_segment(rows, request)?;
+        Ok(receipt)
+    }
 
     /// Writes pins as they now stand.
     ///
     /// # Errors
-    /// As `register`.
+    /// As `register_entries`.
     fn register_pins(&self, pins: &[PinRow], request: Uuid) -> Result<(), RegistryError>;
 
     /// Writes the log's heartbeat.
@@ -208,7 +232,7 @@ pub trait Registrar: Send + Sync {
     fn head(&self, origin: &Origin) -> Result<Option<Fence>, RegistryError>;
 
     /// Moves the fence from `from` to `to` if it is at `from` (none: not there yet), and answers with where it then is:
-    /// `to`, or another one, which the caller checks against its own tree. Call it after `register`.
+    /// `to`, or another one, which the caller checks against its own tree. Call it after `end_segment`.
     ///
     /// # Errors
     /// `Fork` where it is at the size of `from` or `to` with another root.

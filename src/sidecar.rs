@@ -50,7 +50,7 @@ pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
 pub use pause::Pause;
 pub use prune::Pruned;
-pub use reader::Reader;
+pub use reader::{Keys, Reader};
 pub use rebuild::{Retraced, refill};
 pub use seal::Files;
 pub use settings::Settings;
@@ -68,6 +68,7 @@ use outbox::Outbox;
 use pause::Backlog;
 use pinning::Pinning;
 use registering::Registering;
+use seal::Sealer;
 use workers::Workers;
 
 /// What a step did.
@@ -88,6 +89,7 @@ pub struct Sidecar {
     feeds: u64,
     pinning: Pinning,
     registering: Registering,
+    sealer: Sealer,
     settings: Settings,
     workers: Workers,
     paused: Option<Pause>,
@@ -130,6 +132,7 @@ impl Sidecar {
         let mut sidecar = Sidecar {
             pinning: Pinning::new(targets, settings.archive.clone(), runtime.clone()),
             registering: Registering::new(registries, writer.origin(), settings.archive.clone(), runtime.clone()),
+            sealer: Sealer::default(),
             workers: Workers::start(settings.threads)?,
             writer,
             outbox,
@@ -193,12 +196,12 @@ impl Sidecar {
 
     fn work(&mut self, now: Timestamp) -> Result<Progress, SidecarError> {
         self.pause_or_resume()?;
-        let mut worked = false;
+        let mut worked = self.registering.give_keys(&mut self.writer.keyring);
         if self.trouble.is_some() || self.is_something_due(now) {
-            worked = self.work_beside(now)?;
+            worked |= self.work_beside(now)?;
         }
         self.start_requests(now)?;
-        if self.is_seal_due(now) {
+        if self.is_seal_to_do(now) {
             // More than a segment waits: it is sealed before more is taken in, or the tail would grow without bound.
             return Ok(Progress::Worked);
         }
@@ -213,18 +216,14 @@ impl Sidecar {
     }
 
     /// Makes everything durable that has a place, an earlier step's leftovers first: nothing else may be written before.
+    /// A seal may be among them.
     fn catch_up(&mut self) -> Result<(), SidecarError> {
         self.writer.commit_again()?;
         for intake in &mut self.intakes {
             intake.drain(&mut self.writer)?;
         }
         self.writer.commit()?;
-        if self.writer.took_late_seal() {
-            // The segment was cut by a step that failed: what it left out is read from the journal.
-            self.outbox = Outbox::load(&self.writer.journal)?;
-            self.writer.await_seal()?;
-        }
-        Ok(())
+        self.writer.await_seal()
     }
 
     /// Lets go of the log, its last head written out.
@@ -232,7 +231,8 @@ impl Sidecar {
     /// # Errors
     /// `Journal` where the head file could not be written; nothing is lost.
     pub fn close(self) -> Result<(), SidecarError> {
-        drop(self.intakes);
+        // A segment that is being cut is let go of: the next start cuts it anew.
+        drop((self.intakes, self.sealer));
         self.writer.close()
     }
 

@@ -12,6 +12,7 @@ use super::error::JournalError;
 use super::files::{self, LAYOUT, Places};
 use super::frames::Frames;
 use super::head::Heads;
+use super::marks::Marks;
 use super::recover;
 use super::state::{self, State, decode_halt, decode_state};
 use super::store::{Store, Write, WriteError, key};
@@ -134,7 +135,7 @@ pub(super) fn start(places: &Places, origin: &Origin, vkeys: &[Vkey], lock: File
     if let Some(live) = &state.live {
         heads.write(live, true)?;
     }
-    let writer = Writer { frames, heads, rules, _lock: lock };
+    let writer = Writer { frames, heads, rules, marks: Marks::default(), _lock: lock };
     Ok(Journal {
         places: places.clone(),
         writer: Mutex::new(writer),

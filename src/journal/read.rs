@@ -61,11 +61,10 @@ impl Entries {
         let block = self.block.as_ref().ok_or_else(missing)?;
         let index = index(block, self.next);
         let (leaf, count) = block.leaf(index).zip(block.frames_of(index)).ok_or_else(missing)?;
-        let leaf = leaf.to_vec();
-        let leaf_hash = self.check_leaf(&leaf, count)?;
+        let view = self.check_leaf(leaf, count)?;
+        let (seq, leaf_hash) = (self.next, Hash::leaf(leaf));
         let mut frames = Vec::new();
         if let Some(reading) = &mut self.frames {
-            let view = LeafView::decode(&leaf).map_err(|refused| damaged(self.next, "a leaf", refused))?;
             for part in view.parts() {
                 let frame = reading.next()?;
                 let digest = Hash::of(&frame);
@@ -75,7 +74,7 @@ impl Entries {
                 frames.push(frame);
             }
         }
-        let seq = self.next;
+        let leaf = leaf.to_vec();
         self.next = seq.next();
         self.prev = Some(leaf_hash);
         Ok(StoredEntry { seq, leaf, leaf_hash, frames })
@@ -102,7 +101,7 @@ impl Entries {
         Ok(())
     }
 
-    fn check_leaf(&self, leaf: &[u8], frames: u8) -> Result<Hash, JournalError> {
+    fn check_leaf<'l>(&self, leaf: &'l [u8], frames: u8) -> Result<LeafView<'l>, JournalError> {
         let view = LeafView::decode(leaf).map_err(|refused| damaged(self.next, "a leaf", refused))?;
         if view.seq != self.next {
             return Err(damaged(self.next, "its leaf", format!("that of {}", view.seq)));
@@ -114,7 +113,7 @@ impl Entries {
         if parts != usize::from(frames) {
             return Err(damaged(self.next, &format!("{parts} frames"), frames));
         }
-        Ok(Hash::leaf(leaf))
+        Ok(view)
     }
 }
 

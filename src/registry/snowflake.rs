@@ -19,7 +19,7 @@ use super::sql::{self, Dialect};
 use super::{Fence, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, TABLES, fence_of, judge};
 use crate::core::hash::Hash;
 use crate::core::origin::Origin;
-use crate::core::rows::{Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
+use crate::core::rows::{EntryRow, Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 
@@ -173,12 +173,8 @@ impl Snowflake {
         })
     }
 
-    async fn put_segment(&self, rows: &SegmentRows, request: Uuid) -> Result<Receipt, RegistryError> {
-        // First: if an entry differs below, this half of the fork is still seen.
-        let receipt = self.put(std::slice::from_ref(&rows.segment), request).await?;
-        self.refuse_fork(&rows.segment).await?;
+    async fn put_rest(&self, rows: &SegmentRows, request: Uuid) -> Result<(), RegistryError> {
         self.put(&rows.sources, request).await?;
-        self.put(&rows.entries, request).await?;
         self.put(&rows.gaps, request).await?;
         self.put(&rows.contested, request).await?;
         self.put(&rows.quarantined, request).await?;
@@ -186,7 +182,7 @@ impl Snowflake {
         self.put(&rows.pins, request).await?;
         let seal = [rows.segment.seal_cid.to_string()];
         self.client.execute("finding duplicates", text::DUPLICATES, &seal, Uuid::new_v4()).await?;
-        Ok(Receipt { text: receipt })
+        Ok(())
     }
 
     /// Looks for an entry of this range that another segment has: a batch would add what is missing around it, and the
@@ -268,8 +264,21 @@ impl Registrar for Snowflake {
         self.runtime.block_on(self.check_schema())
     }
 
-    fn register(&self, rows: &SegmentRows, request: Uuid) -> Result<Receipt, RegistryError> {
-        self.runtime.block_on(self.put_segment(rows, request))
+    fn begin_segment(&self, segment: &SegmentRow, request: Uuid) -> Result<Receipt, RegistryError> {
+        self.runtime.block_on(async {
+            // First: if an entry differs, this half of the fork is still seen.
+            let receipt = self.put(std::slice::from_ref(segment), request).await?;
+            self.refuse_fork(segment).await?;
+            Ok(Receipt { text: receipt })
+        })
+    }
+
+    fn register_entries(&self, entries: &[EntryRow], request: Uuid) -> Result<(), RegistryError> {
+        self.runtime.block_on(self.put(entries, request)).map(drop)
+    }
+
+    fn end_segment(&self, rows: &SegmentRows, request: Uuid) -> Result<(), RegistryError> {
+        self.runtime.block_on(self.put_rest(rows, request))
     }
 
     fn register_pins(&self, pins: &[PinRow], request: Uuid) -> Result<(), RegistryError> {

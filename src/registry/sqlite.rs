@@ -19,7 +19,7 @@ use super::sql::{self, Dialect};
 use super::{Fence, Filter, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, TABLES, judge};
 use crate::core::hash::Hash;
 use crate::core::origin::Origin;
-use crate::core::rows::{Kind, LogRow, PinRow, Role, Row, SegmentRows, Table, Value};
+use crate::core::rows::{EntryRow, Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 
@@ -158,23 +158,30 @@ impl Registrar for Sqlite {
         Err(RegistryError::Schema { registry: self.name.clone(), found })
     }
 
-    fn register(&self, rows: &SegmentRows, _request: Uuid) -> Result<Receipt, RegistryError> {
-        let doing = format!("registering segment {}", rows.segment.segment_no);
+    fn begin_segment(&self, segment: &SegmentRow, _request: Uuid) -> Result<Receipt, RegistryError> {
+        let doing = format!("registering segment {}", segment.segment_no);
         // Alone and first: if an entry differs below, this half of the fork is still seen.
-        self.transaction(&doing, |transaction| {
-            put::rows(&self.name, transaction, std::slice::from_ref(&rows.segment))
-        })?;
-        self.transaction(&doing, |transaction| {
+        self.transaction(&doing, |transaction| put::rows(&self.name, transaction, std::slice::from_ref(segment)))?;
+        put::refuse_fork(&self.name, &self.connection(), segment)?;
+        Ok(Receipt { text: format!("{} entries", segment.entry_count) })
+    }
+
+    fn register_entries(&self, entries: &[EntryRow], _request: Uuid) -> Result<(), RegistryError> {
+        self.transaction("registering entries", |transaction| {
+            put::rows(&self.name, transaction, entries)?;
+            put::duplicates(&self.name, transaction, entries)
+        })
+    }
+
+    fn end_segment(&self, rows: &SegmentRows, _request: Uuid) -> Result<(), RegistryError> {
+        self.transaction(&format!("registering segment {}", rows.segment.segment_no), |transaction| {
             put::rows(&self.name, transaction, &rows.sources)?;
-            put::rows(&self.name, transaction, &rows.entries)?;
             put::rows(&self.name, transaction, &rows.gaps)?;
             put::rows(&self.name, transaction, &rows.contested)?;
             put::rows(&self.name, transaction, &rows.quarantined)?;
             put::rows(&self.name, transaction, &rows.keys)?;
-            put::rows(&self.name, transaction, &rows.pins)?;
-            put::duplicates(&self.name, transaction, &rows.segment)
-        })?;
-        Ok(Receipt { text: format!("{} entries", rows.entries.len()) })
+            put::rows(&self.name, transaction, &rows.pins)
+        })
     }
 
     fn register_pins(&self, pins: &[PinRow], _request: Uuid) -> Result<(), RegistryError> {

@@ -19,7 +19,7 @@ impl Sidecar {
             lane.is_due(now) && self.outbox.first_open(|task| task.is_for(&lane.name)).is_some_and(|n| n < before)
         };
         let shown = self.released().max(1);
-        self.is_seal_due(now)
+        self.is_seal_to_do(now)
             || self.writer.keyring.fold_is_due(self.writer.journal.state().size())
             || self.is_prune_due(now)
             || self.pinning.lanes().any(|lane| may_start(lane, u64::MAX))
@@ -30,9 +30,7 @@ impl Sidecar {
     pub(super) fn work_beside(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
         self.catch_up()?;
         let mut worked = self.take_answers(now)?;
-        if self.is_seal_due(now) {
-            worked |= self.seal(now)?;
-        }
+        worked |= self.seal(now)?;
         let size = self.writer.journal.state().size();
         if self.writer.keyring.fold_is_due(size) {
             self.writer.keyring.fold(size)?;

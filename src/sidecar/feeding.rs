@@ -86,8 +86,8 @@ impl Sidecar {
         Ok(worked)
     }
 
-    /// Folds one source to its end while nothing else drives the loop. `None` where nothing could be done for `patience`
-    /// microseconds.
+    /// Folds one source to its end while nothing else drives the loop, and seals what became full. `None` where nothing
+    /// could be done for `patience` microseconds.
     ///
     /// # Errors
     /// As `step` and `fed`.
@@ -99,17 +99,19 @@ impl Sidecar {
         patience: u64,
     ) -> Result<Option<Totals>, SidecarError> {
         let feed = self.feed(source, rules);
-        let mut worked_at = now();
+        let (mut worked_at, mut totals) = (now(), None);
         loop {
-            let fed = self.fed(feed)?;
-            if fed.is_done {
-                return Ok(Some(fed.totals));
+            if totals.is_none() {
+                totals = Some(self.fed(feed)?).filter(|fed| fed.is_done).map(|fed| fed.totals);
+            }
+            if totals.is_some() && !self.is_sealing() {
+                return Ok(totals);
             }
             match self.step(now()) {
                 Ok(Progress::Worked) => worked_at = now(),
                 Ok(Progress::Waited) if now().since(worked_at) > patience => {
                     self.let_go(feed);
-                    return Ok(None);
+                    return Ok(totals);
                 }
                 Ok(Progress::Waited) => {}
                 Err(error) => {

@@ -94,10 +94,17 @@ impl<T> Answers<T> {
         self.early.pop_front().or_else(|| self.receiver.try_recv().ok())
     }
 
-    /// Whether one has come.
-    pub(super) fn has_come(&mut self) -> bool {
-        self.early.extend(self.receiver.try_recv());
-        !self.early.is_empty()
+    /// Whether one that is wanted has come.
+    pub(super) fn has_come(&mut self, is_wanted: impl Fn(&T) -> bool) -> bool {
+        self.early.extend(self.receiver.try_iter());
+        self.early.iter().any(is_wanted)
+    }
+
+    /// The next one that is wanted and has come, without waiting; the others stay in their order.
+    pub(super) fn next_wanted(&mut self, is_wanted: impl Fn(&T) -> bool) -> Option<T> {
+        self.early.extend(self.receiver.try_iter());
+        let at = self.early.iter().position(is_wanted)?;
+        self.early.remove(at)
     }
 
     /// Waits until one has come, at most so long.

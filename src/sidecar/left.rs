@@ -25,7 +25,7 @@ impl Sidecar {
     }
 
     fn is_busy(&self) -> bool {
-        self.pinning.is_busy() || self.registering.is_busy()
+        self.is_sealing() || self.pinning.is_busy() || self.registering.is_busy()
     }
 
     /// Tasks left of required targets and registries.

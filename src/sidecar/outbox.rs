@@ -36,11 +36,6 @@ impl Outbox {
         Ok(Outbox(tasks))
     }
 
-    /// Takes tasks whose rows were committed with a seal.
-    pub(super) fn sealed(&mut self, segment: u64, tasks: &[Task]) {
-        self.0.extend(tasks.iter().map(|task| ((segment, task.name()), task.clone())));
-    }
-
     /// Sets a task, with the next commit.
     pub(super) fn put(&mut self, writer: &mut Writer, segment: u64, task: Task) {
         writer.put_outbox(segment, &task.name(), Some(task.encode()));

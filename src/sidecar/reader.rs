@@ -9,10 +9,35 @@ use super::error::SidecarError;
 use super::writer::{OPERATOR, QUARANTINE, own};
 use crate::core::hash::Hash;
 use crate::core::leaf::{LeafView, PartRef};
-use crate::core::part::{self, Opened, Place, SealingKey, Zstd};
+use crate::core::part::{self, Key, Opened, Place, SealingKey, Zstd};
 use crate::core::seq::Seq;
-use crate::keyring::{Keyring, SubjectRef};
+use crate::keyring::{Keyring, KeyringError, SubjectRef};
 use crate::proto::{DICT_1, v1};
+
+/// Who has keys: the keyring, or what it gave out for some entries.
+pub trait Keys {
+    /// The key of a class in an epoch; `None` where it has expired.
+    ///
+    /// # Errors
+    /// Those of the keyring.
+    fn epoch_key(&mut self, class: u32, epoch: u64) -> Result<Option<Key>, KeyringError>;
+
+    /// The key of a person in a class; `None` where there is none any more.
+    ///
+    /// # Errors
+    /// Those of the keyring.
+    fn key_of(&mut self, subject: SubjectRef, class: u32) -> Result<Option<Key>, KeyringError>;
+}
+
+impl Keys for Keyring {
+    fn epoch_key(&mut self, class: u32, epoch: u64) -> Result<Option<Key>, KeyringError> {
+        Keyring::epoch_key(self, class, epoch)
+    }
+
+    fn key_of(&mut self, subject: SubjectRef, class: u32) -> Result<Option<Key>, KeyringError> {
+        Keyring::key_of(self, subject, class)
+    }
+}
 
 /// Opens parts of one log.
 pub struct Reader {
@@ -39,7 +64,16 @@ impl Reader {
         self.epochs.push(seq);
     }
 
-    fn epoch_at(&self, seq: Seq) -> u64 {
+    /// Another reader of the same log, for another thread.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub(super) fn sibling(&self) -> Result<Reader, SidecarError> {
+        Reader::new(self.oid, self.epochs.clone())
+    }
+
+    /// The epoch of an entry.
+    pub(super) fn epoch_at(&self, seq: Seq) -> u64 {
         let after = self.epochs.partition_point(|first| *first <= seq);
         u64::try_from(after.saturating_sub(1)).unwrap_or(0)
     }
@@ -50,12 +84,12 @@ impl Reader {
     /// A halt where the frame is not the one of the leaf.
     pub(super) fn operator(
         &mut self,
-        keyring: &mut Keyring,
+        keys: &mut impl Keys,
         seq: Seq,
         part: PartRef,
         frame: &[u8],
     ) -> Result<Option<v1::OperatorPart>, SidecarError> {
-        let Some(body) = self.operator_body(keyring, seq, part, frame)? else { return Ok(None) };
+        let Some(body) = self.operator_body(keys, seq, part, frame)? else { return Ok(None) };
         own("an operator part", decode::<v1::OperatorPart>(&body)).map(Some)
     }
 
@@ -65,7 +99,7 @@ impl Reader {
     /// A halt where the frame is not the one of the leaf.
     pub fn operator_body(
         &mut self,
-        keyring: &mut Keyring,
+        keys: &mut impl Keys,
         seq: Seq,
         part: PartRef,
         frame: &[u8],
@@ -74,7 +108,7 @@ impl Reader {
         let key = match &self.operator {
             Some((known, key)) if *known == epoch => key.clone(),
             _ => {
-                let Some(key) = keyring.epoch_key(OPERATOR, epoch)? else { return Ok(None) };
+                let Some(key) = keys.epoch_key(OPERATOR, epoch)? else { return Ok(None) };
                 let key = SealingKey::new(&key, None);
                 self.operator = Some((epoch, key.clone()));
                 key
@@ -89,7 +123,7 @@ impl Reader {
     /// A halt where the frame is not the one of the leaf.
     pub fn personal(
         &mut self,
-        keyring: &mut Keyring,
+        keys: &mut impl Keys,
         seq: Seq,
         index: u32,
         named: &v1::PartKey,
@@ -97,8 +131,8 @@ impl Reader {
         frame: &[u8],
     ) -> Result<Option<Zeroizing<Vec<u8>>>, SidecarError> {
         let Ok(subject) = <[u8; 16]>::try_from(named.subject_ref.as_slice()) else { return Ok(None) };
-        let epoch = keyring.epoch_key(named.class, self.epoch_at(seq))?;
-        let subject = keyring.key_of(SubjectRef(subject), named.class)?;
+        let epoch = keys.epoch_key(named.class, self.epoch_at(seq))?;
+        let subject = keys.key_of(SubjectRef(subject), named.class)?;
         let (Some(epoch), Some(subject)) = (epoch, subject) else { return Ok(None) };
         self.open(seq, index, &SealingKey::new(&epoch, Some(&subject)), part, frame).map(|opened| Some(opened.body))
     }

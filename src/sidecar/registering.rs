@@ -2,30 +2,38 @@
 //!
 //! Before its first request a registry is asked for the log's fence: a head it saw that is not one of ours is a fork
 //! or a rollback, and halts. The id and the time of a request are durable before it is sent, so that a repetition after
-//! a crash is the same request and the row says what its kind 7 entry says.
+//! a crash is the same request and the row says what its kind 7 entry says. The rows are made where they are sent
+//! (`rows`); the loop gives the keys for it.
 
 pub(super) mod again;
+mod keys;
 mod passed;
+mod request;
+mod rows;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::Settings;
-use super::error::{SidecarError, registry_hint};
+use super::error::SidecarError;
 use super::lane::{Answers, Lane};
 use super::outbox::{Outbox, Task};
-use super::stored::Stored;
-use super::writer::{Writer, own};
+use super::writer::{OPERATOR, Writer, own};
 use crate::core::leaf::Body;
 use crate::core::origin::Origin;
-use crate::core::rows::{Fold, FoldError, LogRow, PinRow, Sealed, SegmentRows, pin_row};
+use crate::core::rows::{LogRow, pin_row};
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 use crate::journal::SealRow;
+use crate::keyring::Keyring;
 use crate::registry::{Fence, Receipt, Registrar, RegistryError};
+use keys::{Ask, Given};
+use request::{Done, Report, Request};
+use rows::{Folded, Work};
 
 /// How often a registry is told that the log is alive, where nothing else is registered.
 const HEARTBEAT_MICROS: u64 = 3_600_000_000;
@@ -43,39 +51,25 @@ pub(super) struct Registering {
 struct Registry {
     lane: Lane,
     registrar: Arc<dyn Registrar>,
-    /// The rows so far; the next segment to fold.
-    fold: Fold,
-    folded: u64,
-    /// The fold with the segment under way.
-    ahead: Option<Fold>,
+    /// The rows so far; a request under way has them.
+    folded: Option<Folded>,
     /// Where its fence is, once it was asked.
     fence: Option<Option<Fence>>,
     last_said: Timestamp,
 }
 
-/// What came of a request.
-struct Answer {
-    registry: usize,
-    result: Result<Done, RegistryError>,
+/// What a request says.
+enum Answer {
+    /// It needs keys.
+    Asked(Ask),
+    /// It has ended.
+    Ended { registry: usize, folded: Box<Folded>, result: Result<Done, SidecarError> },
 }
 
-enum Done {
-    /// It was asked for the log's fence.
-    Met(Option<Fence>),
-    /// It has a segment.
-    Registered { segment: u64, receipt: Receipt, fence: Fence },
-    /// It knows of pins: segment and task name of each.
-    Pins(Vec<(u64, String)>),
-    /// It took the heartbeat.
-    Heard,
-    /// It can be given all segments.
-    Ready,
-}
-
-/// A head of ours, to be reported.
-struct Report {
-    log: LogRow,
-    request: Uuid,
+impl Answer {
+    fn has_ended(&self) -> bool {
+        matches!(self, Answer::Ended { .. })
+    }
 }
 
 impl Registering {
@@ -88,9 +82,7 @@ impl Registering {
         let registry = |(lane, registrar)| Registry {
             lane,
             registrar,
-            fold: Fold::new(origin),
-            folded: 0,
-            ahead: None,
+            folded: Some(Folded::new(origin)),
             fence: None,
             last_said: Timestamp(0),
         };
@@ -137,7 +129,17 @@ impl Registering {
 
     /// Whether an answer has come.
     pub(super) fn has_answers(&mut self) -> bool {
-        self.answers.has_come()
+        self.answers.has_come(Answer::has_ended)
+    }
+
+    /// Gives requests under way the keys they ask for. Gives whether one did.
+    pub(super) fn give_keys(&mut self, keyring: &mut Keyring) -> bool {
+        let mut has_given = false;
+        while let Some(Answer::Asked(ask)) = self.answers.next_wanted(|answer| !answer.has_ended()) {
+            ask.answer(keyring);
+            has_given = true;
+        }
+        has_given
     }
 
     /// Starts what is due; `released` segments may be shown.
@@ -157,15 +159,15 @@ impl Registering {
                 continue;
             };
             let sender = self.answers.sender();
-            let Some(request) = registry.next(writer, outbox, &self.archive, settings, released, now)? else {
-                continue;
-            };
+            let next = registry.next(writer, outbox, &self.archive, settings, released, now, &sender)?;
+            let Some(request) = next else { continue };
             registry.lane.is_busy = true;
             let (registrar, origin) = (Arc::clone(&registry.registrar), writer.origin().clone());
+            let mut folded = Box::new(registry.folded.take().unwrap_or_else(|| Folded::new(&origin)));
             self.runtime.spawn_blocking(move || {
-                let result = request.send(&*registrar, &origin);
+                let result = request.send(&*registrar, &origin, &mut folded);
                 // The loop that would take it is gone when the process ends: it is sent again at the next start.
-                let _ = sender.send(Answer { registry: n, result });
+                let _ = sender.send(Answer::Ended { registry: n, folded, result });
             });
         }
         Ok(())
@@ -174,7 +176,7 @@ impl Registering {
     /// Takes the answers that came. Gives how many requests were done.
     ///
     /// # Errors
-    /// A halt for a fork, a rollback, or rows that differ; those of a commit.
+    /// A halt for a fork, a rollback, rows that differ, or an archive that is not ours; those of a commit.
     pub(super) fn take(
         &mut self,
         writer: &mut Writer,
@@ -183,80 +185,26 @@ impl Registering {
     ) -> Result<u64, SidecarError> {
         let mut count = 0;
         // One by one: those behind one whose commit fails are taken by the next step.
-        while let Some(Answer { registry, result }) = self.answers.next() {
+        while let Some(answer) = self.answers.next_wanted(Answer::has_ended) {
+            let Answer::Ended { registry, folded, result } = answer else { continue };
             let spread = u64::from_be_bytes(writer.random()?);
             let Some(registry) = self.registries.get_mut(registry) else { continue };
+            registry.folded = Some(*folded);
             match result {
                 Ok(done) => {
                     registry.lane.succeeded(now);
                     registry.done(writer, outbox, &self.archive, done, now)?;
                     count += 1;
                 }
-                Err(error) if error.is_halt() => return Err(error.into()),
+                Err(error) if error.is_halt() => return Err(error),
                 Err(error) => {
                     let name = &registry.lane.name;
                     tracing::warn!(registry = name, error = %error, "not registered; it will be tried again");
-                    registry.lane.failed(now, error.to_string(), registry_hint(&error).to_owned(), spread);
+                    registry.lane.failed(now, error.to_string(), error.hint(), spread);
                 }
             }
         }
         Ok(count)
-    }
-}
-
-/// What is sent.
-enum Request {
-    Meet,
-    Again {
-        request: Uuid,
-        drops_rows: bool,
-    },
-    Segment {
-        segment: u64,
-        rows: Box<SegmentRows>,
-        request: Uuid,
-        from: Option<Fence>,
-        to: Fence,
-        at: Timestamp,
-        report: Box<Report>,
-    },
-    Pins {
-        pins: Vec<PinRow>,
-        request: Uuid,
-        names: Vec<(u64, String)>,
-    },
-    Heartbeat(Box<Report>),
-}
-
-impl Request {
-    /// Sends it; blocks.
-    fn send(self, registrar: &dyn Registrar, origin: &Origin) -> Result<Done, RegistryError> {
-        match self {
-            Request::Meet => {
-                registrar.init()?;
-                registrar.head(origin).map(Done::Met)
-            }
-            Request::Again { request, drops_rows } => {
-                if drops_rows {
-                    registrar.forget(origin, request)?;
-                }
-                Ok(Done::Ready)
-            }
-            Request::Segment { segment, rows, request, from, to, at, report } => {
-                let receipt = registrar.register(&rows, request)?;
-                let fence = registrar.advance(origin, from, to, at, request)?;
-                registrar.heartbeat(&report.log, report.request)?;
-                Ok(Done::Registered { segment, receipt, fence })
-            }
-            Request::Pins { pins, request, names } => {
-                registrar.register_pins(&pins, request)?;
-                Ok(Done::Pins(names))
-            }
-            Request::Heartbeat(report) => {
-                registrar.heartbeat(&report.log, report.request)?;
-                Ok(Done::Heard)
-            }
-        }
     }
 }
 
@@ -270,6 +218,7 @@ impl Registry {
         settings: &Settings,
         released: u64,
         now: Timestamp,
+        asks: &Sender<Answer>,
     ) -> Result<Option<Request>, SidecarError> {
         let Some(fence) = self.fence else { return Ok(Some(Request::Meet)) };
         if let Some(drops_rows) = self.is_to_drop(outbox) {
@@ -280,11 +229,24 @@ impl Registry {
         if let Some(segment) = due {
             let (request, at, since) = self.prepare(writer, outbox, segment, now)?;
             let Some(row) = writer.journal.seal(segment)? else { return Ok(None) };
-            let rows = self.rows(writer, archive, &row, since, at)?;
             let to = Registry::fence_after(fence, &row);
             let report = Box::new(self.report(writer, settings, &row, now)?);
-            let rows = Box::new(rows);
-            return Ok(Some(Request::Segment { segment, rows, request, from: fence, to, at, report }));
+            let folded = self.folded.as_ref().map_or(0, |folded| folded.segments);
+            let seals = (folded..segment).map(|earlier| writer.journal.seal(earlier));
+            let earlier: Vec<Option<SealRow>> = seals.collect::<Result<_, _>>()?;
+            let epochs = (0..=writer.epoch().number).map(|epoch| (OPERATOR, epoch));
+            let work = Box::new(Work {
+                archive: archive.to_owned(),
+                earlier: earlier.into_iter().flatten().collect(),
+                row,
+                sealed_at: since,
+                registered_at: at,
+                request,
+                reader: writer.reader.sibling()?,
+                operator: Given::take(&mut writer.keyring, [], epochs)?,
+                asks: asks.clone(),
+            });
+            return Ok(Some(Request::Segment { work, from: fence, to, report }));
         }
         if let Some(request) = self.pins(writer, outbox)? {
             return Ok(Some(request));
@@ -318,29 +280,6 @@ impl Registry {
         outbox.put(writer, segment, task);
         writer.commit()?;
         Ok((request, at, since))
-    }
-
-    /// The rows of a segment, after folding those before it that this process has not yet.
-    fn rows(
-        &mut self,
-        writer: &mut Writer,
-        archive: &std::path::Path,
-        row: &SealRow,
-        sealed_at: Timestamp,
-        registered_at: Timestamp,
-    ) -> Result<SegmentRows, SidecarError> {
-        if self.folded < row.segment {
-            // What fails halfway is of no use: the fold stays what it was.
-            let mut fold = self.fold.clone();
-            passed::pass(&mut fold, writer, archive, self.folded..row.segment)?;
-            (self.fold, self.folded) = (fold, row.segment);
-        }
-        let stored = Stored::read(archive, row)?;
-        // The fold has no way back, and the request may fail: it goes on only when the registry has the segment.
-        let mut ahead = self.fold.clone();
-        let rows = fold(&mut ahead, writer, &stored, (sealed_at, registered_at))?;
-        self.ahead = Some(ahead);
-        Ok(rows)
     }
 
     /// Pins of segments this registry has, not yet told.
@@ -404,9 +343,6 @@ impl Registry {
             Done::Registered { segment, receipt, fence } => {
                 check_fence(writer, &self.lane.name, fence)?;
                 (self.fence, self.last_said) = (Some(Some(fence)), now);
-                if let Some(ahead) = self.ahead.take() {
-                    (self.fold, self.folded) = (ahead, segment + 1);
-                }
                 self.registered(writer, outbox, segment, receipt)?;
             }
             Done::Pins(names) => {
@@ -480,41 +416,4 @@ fn root_at(writer: &Writer, size: Size, segments: u64) -> Result<Option<crate::c
         }
     }
     Ok(None)
-}
-
-/// Folds one segment into rows; `times`: when it was sealed, and when it is registered.
-fn fold(
-    fold: &mut Fold,
-    writer: &mut Writer,
-    stored: &Stored,
-    times: (Timestamp, Timestamp),
-) -> Result<SegmentRows, SidecarError> {
-    let Writer { reader, keyring, .. } = writer;
-    let rows = fold.segment(&sealed_of(stored, Some(times)), stored.leaves.iter().map(Vec::as_slice), |wanted| {
-        let Some(frame) = stored.frame(wanted.seq, wanted.part) else { return Ok(None) };
-        match wanted.key {
-            None => reader.operator_body(keyring, wanted.seq, wanted.sealed, frame),
-            Some(key) => reader.personal(keyring, wanted.seq, wanted.part, key, wanted.sealed, frame),
-        }
-    });
-    rows.map_err(folding)
-}
-
-/// A segment as the fold takes it.
-fn sealed_of(stored: &Stored, times: Option<(Timestamp, Timestamp)>) -> Sealed<'_> {
-    Sealed {
-        cid: stored.cid,
-        seal: &stored.seal,
-        proof_bytes: stored.proof_bytes,
-        payload_bytes: stored.payload_bytes,
-        sealed_at: times.map(|(sealed, _)| sealed),
-        registered_at: times.map(|(_, registered)| registered),
-    }
-}
-
-fn folding(error: FoldError<SidecarError>) -> SidecarError {
-    match error {
-        FoldError::Part { source, .. } => source,
-        FoldError::Refused { refused, .. } => SidecarError::Own { doing: "the rows of a segment", refused },
-    }
 }

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::Sidecar;
 use super::error::SidecarError;
-use super::stored::Stored;
+use super::stored::Reading;
 use super::writer::own;
 use crate::core::codec;
 use crate::core::hash::Hash;
 use crate::core::leaf::Leaf;
 use crate::core::seq::Seq;
+use crate::journal::SealRow;
 
 impl Sidecar {
     /// The entry at `seq`; `None` where the log has none. From the journal, or where that was pruned from the archive.
@@ -49,7 +50,7 @@ impl Sidecar {
         })))
     }
 
-    fn segment_of(&self, seq: Seq) -> Result<Option<crate::journal::SealRow>, SidecarError> {
+    fn segment_of(&self, seq: Seq) -> Result<Option<SealRow>, SidecarError> {
         let (mut low, mut high) = (0, self.writer.journal.state().sealed.segments);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -67,9 +68,15 @@ impl Sidecar {
 
     fn archived(&self, seq: Seq) -> Result<Option<Vec<u8>>, SidecarError> {
         let Some(row) = self.segment_of(seq)? else { return Ok(None) };
-        let stored = Stored::read(&self.settings.archive, &row)?;
-        let index = usize::try_from(seq.0 - row.first.0).unwrap_or(usize::MAX);
-        Ok(stored.leaves.get(index).cloned())
+        let mut leaves = Reading::open(&self.settings.archive, &SealRow { payload: None, ..row })?;
+        let mut before = seq.0 - leaves.seal().first.0;
+        while let Some(entry) = leaves.next()? {
+            if before == 0 {
+                return Ok(Some(entry.leaf));
+            }
+            before -= 1;
+        }
+        Ok(None)
     }
 }
 

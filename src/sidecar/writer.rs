@@ -47,7 +47,7 @@ pub(super) const QUARANTINE: u32 = 1;
 pub struct Writer {
     origin: Origin,
     oid: Hash,
-    key: Skey,
+    key: Arc<Skey>,
     pub(super) journal: Arc<Journal>,
     pub(super) keyring: Keyring,
     rules: LogRules,
@@ -69,7 +69,6 @@ pub struct Writer {
     commits_durable: u64,
     /// A commit the disk had no room for.
     unsent: Option<Box<Commit>>,
-    late_seal: bool,
     recorded_at: Timestamp,
     /// Which step back of the clock is already written down: what the newest time was then.
     clock_step: Option<Timestamp>,
@@ -117,8 +116,8 @@ impl Writer {
         &self.sealed_rules
     }
 
-    /// Notes, for the next commit, that a segment ends with these rules.
-    pub(super) fn set_sealed_rules(&mut self, rules: LogRules) {
+    /// Notes, for the next commit, that a segment is sealed, which ends with these rules.
+    pub(super) fn set_sealed(&mut self, seal: journal::Seal, rules: LogRules) {
         let bytes = rules.to_bytes();
         let chunks = bytes.chunks(journal::ROW_BYTES_MAX).map(|chunk| Some(chunk.to_vec()));
         // Rules only grow, so no chunk of an earlier one stays behind.
@@ -126,6 +125,7 @@ impl Writer {
             self.put_row(&sealed_rules_row(n), chunk);
         }
         self.sealed_rules = rules;
+        self.pending.seal = Some(seal);
     }
 
     /// Lets go of the log, its last head written out.
@@ -155,6 +155,11 @@ impl Writer {
     /// The log's key.
     pub(super) fn key(&self) -> &Skey {
         &self.key
+    }
+
+    /// The same, for a thread that signs beside us: there is one copy of it in memory.
+    pub(super) fn shared_key(&self) -> Arc<Skey> {
+        Arc::clone(&self.key)
     }
 
     /// The number of entries, those of the next commit included.

@@ -79,7 +79,7 @@ impl Driven {
         self.now = self.now.plus(micros);
         loop {
             self.sidecar.step(self.now).unwrap();
-            if self.sidecar.open_tasks() == 0 {
+            if !self.sidecar.is_sealing() && self.sidecar.open_tasks() == 0 {
                 break;
             }
         }
@@ -132,5 +132,23 @@ fn few_events_wait_for_the_limit_and_enough_for_the_age() {
     assert_eq!(log.after(0), 1, "now there are enough, and the oldest is old");
     log.events(2_500);
     assert!(log.after(0) >= 3, "two full segments need no age");
+    log.close();
+}
+
+#[test]
+fn what_is_recorded_while_a_segment_is_cut_belongs_to_the_next() {
+    let mut log = Driven::new();
+    log.events(ENTRIES_MIN);
+    log.now = log.now.plus(AGE_MAX);
+    log.sidecar.step(log.now).unwrap();
+    assert!(log.sidecar.is_sealing());
+    let range = log.sidecar.size();
+    log.events(500);
+    assert!(!log.sidecar.is_sealing(), "a segment that was begun is ended with the file");
+    let sealed = log.sidecar.status(log.now, true).sealed;
+    assert_eq!((sealed.segments, sealed.size), (1, range.0));
+    // They are as young as they were recorded, whatever the segment before them waited for.
+    assert_eq!(log.after(AGE_MAX - 1), 1);
+    assert_eq!(log.after(1), 2);
     log.close();
 }

@@ -136,13 +136,21 @@ fn commits_that_do_not_continue_the_log_are_refused() {
 }
 
 #[test]
-fn a_seal_over_another_tree_is_refused() {
+fn a_seal_over_another_tree_is_refused_however_much_was_committed_behind_it() {
+    refuse_another_tree(&[]);
+    refuse_another_tree(&[5]);
+    refuse_another_tree(&[4096, 1, 4096]);
+}
+
+fn refuse_another_tree(behind: &[u64]) {
     let dir = tempfile::tempdir().unwrap();
     let mut maker = Maker::new(small);
     let journal = maker.create(&places(dir.path()));
     journal.append(&maker.commit(5)).unwrap();
     let at_five = maker.clone();
-    journal.append(&maker.commit(5)).unwrap();
+    for count in behind {
+        journal.append(&maker.commit(*count)).unwrap();
+    }
     let mut seal = at_five.seal(&journal);
     let mut other = Maker::new(|_| vec![b"x".to_vec()]);
     drop(other.commit(5));

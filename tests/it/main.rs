@@ -27,6 +27,7 @@ mod embedded;
 mod faults;
 mod feeding;
 mod fixtures;
+mod footprint;
 mod idle;
 mod journal;
 mod leftover;

@@ -1,6 +1,7 @@
 //! The Snowflake registrar against its peer, and beside SQLite: the same rows, the same answers, and each fault of the
 //! service survived without a double or a missing row.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -161,6 +162,30 @@ fn each_fault_of_the_service_leaves_every_row_once() {
         let executed = merges.iter().filter(|m| m.request_id == asked.request_id && m.is_executed).count();
         assert!(executed <= 1, "executed {executed} times: {}", asked.request_id);
     }
+}
+
+#[test]
+fn a_segment_cut_between_two_windows_is_registered_whole_by_the_same_request() {
+    let warehouse = Warehouse::start();
+    let (front, snowflake) = (&warehouse.front, warehouse.registrar());
+    snowflake.init().unwrap();
+    for rows in &two_segments(5) {
+        let request = Uuid::new_v4();
+        for windows in [0, 2, usize::MAX] {
+            snowflake.begin_segment(&rows.segment, request).unwrap();
+            for window in rows.entries.chunks(3).take(windows) {
+                snowflake.register_entries(window, request).unwrap();
+            }
+        }
+        snowflake.end_segment(rows, request).unwrap();
+    }
+    check(&snowflake, &two_segments(5));
+    assert_eq!(front.violations(), Vec::<String>::new());
+    // What was sent again has the id it had, so it is executed once.
+    let asked = front.asked("MERGE INTO entries t USING (SELECT CAST").into_iter();
+    let windows: BTreeSet<String> = asked.map(|asked| asked.request_id).collect();
+    let expected: usize = two_segments(5).iter().map(|rows| rows.entries.len().div_ceil(3)).sum();
+    assert_eq!(windows.len(), expected);
 }
 
 #[test]

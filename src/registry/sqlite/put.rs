@@ -2,10 +2,10 @@
 //!
 //! Not an overwrite: a row is inserted, or found the same in its fixed columns, or refused.
 
-use rusqlite::{Transaction, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Transaction, params_from_iter};
 
 use super::{Role, Row, Table, Value, cell, failure};
-use crate::core::rows::SegmentRow;
+use crate::core::rows::{EntryRow, SegmentRow};
 use crate::registry::RegistryError;
 
 /// Puts `rows` into their table.
@@ -27,20 +27,44 @@ pub(super) fn rows<R: Row>(registry: &str, transaction: &Transaction<'_>, rows: 
     Ok(())
 }
 
-/// Names the first entry of the log with the same event, for each entry of `segment` that repeats one.
+/// Looks for an entry of this range that another segment has: the windows before it would be written, and the halves of
+/// a fork would stand mixed.
+///
+/// # Errors
+/// `Differs` where there is one; `Retry` and `Refused` as SQLite says.
+pub(super) fn refuse_fork(registry: &str, connection: &Connection, segment: &SegmentRow) -> Result<(), RegistryError> {
+    let select =
+        "SELECT seq, seal_cid FROM entries WHERE origin = ?1 AND seq BETWEEN ?2 AND ?3 AND seal_cid <> ?4 LIMIT 1";
+    let expected = segment.seal_cid.to_string();
+    let range = (&*segment.origin, bigint(segment.first_seq), bigint(segment.last_seq), &expected);
+    let found = connection.query_row(select, range, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)));
+    let found = found.optional().map_err(|error| failure(registry, "looking for a fork", &error))?;
+    let Some((seq, found)) = found else { return Ok(()) };
+    Err(RegistryError::Differs {
+        registry: registry.to_owned(),
+        table: "entries",
+        key: format!("origin={} seq={seq}", segment.origin),
+        column: "seal_cid",
+        expected,
+        found,
+    })
+}
+
+/// Names the first entry of the log with the same event, for each of `entries` that repeats one.
 ///
 /// # Errors
 /// `Retry` and `Refused` as SQLite says.
 pub(super) fn duplicates(
     registry: &str,
     transaction: &Transaction<'_>,
-    segment: &SegmentRow,
+    entries: &[EntryRow],
 ) -> Result<(), RegistryError> {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
     let update = "UPDATE entries SET duplicate_of = \
                     (SELECT MIN(o.seq) FROM entries o WHERE o.event_id = entries.event_id \
                        AND o.event_source = entries.event_source AND o.origin = entries.origin AND o.seq < entries.seq) \
                   WHERE origin = ?1 AND seq BETWEEN ?2 AND ?3 AND event_id IS NOT NULL AND duplicate_of IS NULL";
-    let range = (&*segment.origin, bigint(segment.first_seq), bigint(segment.last_seq));
+    let range = (&*first.origin, bigint(first.seq), bigint(last.seq));
     transaction.execute(update, range).map_err(|error| failure(registry, "finding duplicates", &error))?;
     Ok(())
 }

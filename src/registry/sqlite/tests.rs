@@ -68,6 +68,44 @@ fn registering_twice_changes_nothing_and_every_row_reads_back_as_it_was_made() {
     }
 }
 
+/// A crash between any two windows, and the same again: every row once, as if the segment had been given whole.
+#[test]
+fn a_segment_in_windows_reads_as_one_given_whole_wherever_it_was_cut() {
+    let (whole, (_, first, second)) = (Place::new(), two_segments());
+    for rows in [&first, &second] {
+        whole.registry.register(rows, Uuid::nil()).unwrap();
+    }
+    let entries = |place: &Place| place.ask("entries", &[]);
+    for (size, cut) in (1..4).flat_map(|size| (0..5).map(move |cut| (size, cut))) {
+        let place = Place::new();
+        for rows in [&first, &second] {
+            for windows in [cut, usize::MAX] {
+                place.registry.begin_segment(&rows.segment, Uuid::nil()).unwrap();
+                for window in rows.entries.chunks(size).take(windows) {
+                    place.registry.register_entries(window, Uuid::nil()).unwrap();
+                }
+            }
+            place.registry.end_segment(rows, Uuid::nil()).unwrap();
+            assert_eq!(compare(rows, &place.found(rows)), []);
+        }
+        assert_eq!(entries(&place), entries(&whole), "windows of {size}, cut after {cut}");
+    }
+}
+
+/// The halves of a fork do not mix, even where the first entries of one are not there yet.
+#[test]
+fn of_a_fork_no_window_is_written() {
+    let place = Place::new();
+    let (_, first, _) = two_segments();
+    place.registry.begin_segment(&first.segment, Uuid::nil()).unwrap();
+    place.registry.register_entries(&first.entries[3..], Uuid::nil()).unwrap();
+    let other = sample::first_segment(&mut Log::new(), 6);
+    let error = place.registry.begin_segment(&other.segment, Uuid::nil()).unwrap_err();
+    assert!(matches!(error, RegistryError::Differs { table: "entries", column: "seal_cid", .. }), "{error}");
+    assert_eq!(place.ask("entries", &[]).len(), first.entries.len() - 3);
+    assert_eq!(place.ask("v_broken_links", &[("reason", "fork")]).len(), 2);
+}
+
 #[test]
 fn provenance_leads_from_an_event_to_its_pins_and_its_first_record() {
     let place = Place::new();

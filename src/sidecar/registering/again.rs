@@ -6,13 +6,12 @@
 
 use std::path::Path;
 
-use super::{Outbox, Registry, SidecarError, Task, Timestamp, Writer, random_uuid};
+use super::{Folded, Outbox, Registry, SidecarError, Task, Timestamp, Writer, random_uuid};
 use crate::core::leaf::LeafView;
-use crate::core::rows::Fold;
 use crate::journal::SealRow;
 use crate::registry::Fence;
 use crate::sidecar::stated::Stated;
-use crate::sidecar::stored::Stored;
+use crate::sidecar::stored::Reading;
 
 impl Registry {
     /// Whether all segments are to be registered anew: then, whether rows are to be dropped first.
@@ -64,7 +63,7 @@ impl Registry {
             }
         }
         outbox.end(writer, 0, &again(&registry, Timestamp(0), false).name());
-        (self.fold, self.folded, self.ahead) = (Fold::new(writer.origin()), 0, None);
+        self.folded = Some(Folded::new(writer.origin()));
         writer.commit()
     }
 }
@@ -80,9 +79,9 @@ fn stated(writer: &Writer, archive: &Path) -> Result<(Stated, Stated), SidecarEr
     let state = writer.journal.state();
     for segment in 0..state.sealed.segments {
         let Some(row) = writer.journal.seal(segment)? else { continue };
-        let proof_only = SealRow { payload: None, ..row };
-        for leaf in Stored::read(archive, &proof_only)?.leaves {
-            take(&mut sealed, &leaf)?;
+        let mut leaves = Reading::open(archive, &SealRow { payload: None, ..row })?;
+        while let Some(entry) = leaves.next()? {
+            take(&mut sealed, &entry.leaf)?;
         }
     }
     for entry in writer.journal.leaves(state.sealed.tree.size().next_seq(), state.size())? {

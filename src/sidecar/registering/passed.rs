@@ -2,46 +2,50 @@
 //!
 //! Of the archive only the proofs are read, and of all their parts one is opened.
 
-use std::ops::Range;
 use std::path::Path;
 
-use super::{SidecarError, Stored, Writer, folding, sealed_of};
-use crate::core::rows::Fold;
+use super::keys::Given;
+use super::rows::told;
+use crate::core::rows::{Fold, Sealed};
 use crate::journal::SealRow;
+use crate::sidecar::error::SidecarError;
+use crate::sidecar::reader::Reader;
+use crate::sidecar::stored::Stored;
 
-/// Takes these segments into the fold, without their rows; the next one follows them.
+/// Takes these segments into the fold, without their rows; the next one follows them. `operator` has the operator's keys
+/// of all epochs.
 ///
 /// # Errors
 /// A halt where a segment cannot be read back.
 pub(super) fn pass(
     fold: &mut Fold,
-    writer: &mut Writer,
     archive: &Path,
-    segments: Range<u64>,
+    segments: &[SealRow],
+    reader: &mut Reader,
+    operator: &mut Given,
 ) -> Result<(), SidecarError> {
-    for segment in segments.clone() {
-        let stored = read(writer, archive, segment, false)?;
-        let passed = fold.pass(&sealed_of(&stored, None), stored.leaves.iter().map(Vec::as_slice));
-        passed.map_err(folding)?;
+    for row in segments {
+        let stored = Stored::read(archive, &SealRow { payload: None, ..row.clone() })?;
+        // What its row would say of the files is not wanted.
+        let sealed = Sealed {
+            cid: row.seal,
+            seal: &stored.seal,
+            proof_bytes: 0,
+            payload_bytes: None,
+            sealed_at: None,
+            registered_at: None,
+        };
+        fold.pass(&sealed, stored.leaves.iter().map(Vec::as_slice)).map_err(told)?;
     }
-    for segment in (0..segments.end).rev() {
-        let stored = read(writer, archive, segment, true)?;
-        let Writer { reader, keyring, .. } = writer;
-        let told = fold.tell_time(stored.leaves.iter().map(Vec::as_slice), |wanted| {
+    for row in segments.iter().rev() {
+        let stored = Stored::read(archive, row)?;
+        let is_told = fold.tell_time(stored.leaves.iter().map(Vec::as_slice), |wanted| {
             let Some(frame) = stored.frame(wanted.seq, wanted.part) else { return Ok(None) };
-            reader.operator_body(keyring, wanted.seq, wanted.sealed, frame)
+            reader.operator_body(operator, wanted.seq, wanted.sealed, frame)
         });
-        if told.map_err(folding)? {
+        if is_told.map_err(told)? {
             break;
         }
     }
     Ok(())
-}
-
-fn read(writer: &Writer, archive: &Path, segment: u64, with_payload: bool) -> Result<Stored, SidecarError> {
-    let row = writer.journal.seal(segment)?.ok_or_else(|| SidecarError::Own {
-        doing: "the rows of a segment",
-        refused: crate::core::finding::Refused::non_canonical(format!("segment {segment} is not in the journal")),
-    })?;
-    Stored::read(archive, &if with_payload { row } else { SealRow { payload: None, ..row } })
 }

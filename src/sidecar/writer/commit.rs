@@ -20,6 +20,7 @@ pub(super) struct Pending {
     pub(super) positions: BTreeMap<Partition, PositionRow>,
     pub(super) rows: BTreeMap<String, Option<Vec<u8>>>,
     pub(super) outbox: Vec<OutboxChange>,
+    pub(super) seal: Option<journal::Seal>,
 }
 
 /// Room left in a commit for entries that come with others: started, clock-step, epoch-opened, declarations.
@@ -59,7 +60,9 @@ impl Writer {
     /// Those of keyring and journal. After one that is tried again, `commit_again` goes on where this stopped; after
     /// any other the writer is to be dropped: what it holds in memory is ahead of the disk.
     pub(in crate::sidecar) fn commit(&mut self) -> Result<(), SidecarError> {
-        self.commit_with(None)
+        self.commit_again()?;
+        self.begin()?;
+        self.finish()
     }
 
     /// Begins the commit of everything pushed so far, and returns while it is under way. The one before is durable.
@@ -68,7 +71,7 @@ impl Writer {
     /// As `commit`; those of this commit come from whatever waits for it.
     pub(in crate::sidecar) fn commit_behind(&mut self) -> Result<(), SidecarError> {
         self.commit_again()?;
-        self.begin(None)
+        self.begin()
     }
 
     /// Waits for the commit under way, and sends again what a full disk left unwritten.
@@ -77,31 +80,11 @@ impl Writer {
     /// As `commit`.
     pub(in crate::sidecar) fn commit_again(&mut self) -> Result<(), SidecarError> {
         self.finish()?;
-        match self.unsent.take() {
-            Some(unsent) => {
-                let is_seal = unsent.seal.is_some();
-                self.committer.begin(unsent);
-                self.finish()?;
-                self.late_seal |= is_seal;
-                Ok(())
-            }
-            None => Ok(()),
+        if let Some(unsent) = self.unsent.take() {
+            self.committer.begin(unsent);
+            self.finish()?;
         }
-    }
-
-    /// Whether a seal became durable only after its step had failed; asked once.
-    pub(in crate::sidecar) fn took_late_seal(&mut self) -> bool {
-        std::mem::take(&mut self.late_seal)
-    }
-
-    /// The same as `commit` with a seal (commit point 2).
-    ///
-    /// # Errors
-    /// As `commit`.
-    pub(in crate::sidecar) fn commit_with(&mut self, seal: Option<journal::Seal>) -> Result<(), SidecarError> {
-        self.commit_again()?;
-        self.begin(seal)?;
-        self.finish()
+        Ok(())
     }
 
     /// The number of the commit that takes what is pushed now. Numbers begin at 1 with the process.
@@ -122,13 +105,14 @@ impl Writer {
             && pending.positions.is_empty()
             && pending.rows.is_empty()
             && pending.outbox.is_empty()
+            && pending.seal.is_none()
     }
 
-    fn begin(&mut self, seal: Option<journal::Seal>) -> Result<(), SidecarError> {
+    fn begin(&mut self) -> Result<(), SidecarError> {
         // Keys first: no leaf is durable whose key is not. If this fails, what is pending stays.
         let mark = self.keyring.sync()?;
         let pending = std::mem::take(&mut self.pending);
-        let mut commit = Commit { seal, outbox: pending.outbox, ..Commit::default() };
+        let mut commit = Commit { seal: pending.seal, outbox: pending.outbox, ..Commit::default() };
         commit.rows = pending.rows.into_iter().collect();
         if !pending.entries.is_empty() {
             let head = Head { origin: self.origin.clone(), size: self.tree.size(), root: self.tree.root() };

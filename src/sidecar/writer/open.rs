@@ -76,7 +76,7 @@ impl Writer {
             clock_step: None,
             oid: origin.oid(),
             origin,
-            key,
+            key: Arc::new(key),
             journal,
             keyring,
             rules: LogRules::new(),
@@ -91,7 +91,6 @@ impl Writer {
             commits_begun: 0,
             commits_durable: 0,
             unsent: None,
-            late_seal: false,
             pending: Pending::default(),
             recorded_at: now,
             software: Some(software()),
@@ -186,11 +185,15 @@ impl Writer {
             let view = own("a stored leaf", LeafView::decode(&entry.leaf))?;
             self.tail.push(view.kind, &entry.frames, None);
         }
-        self.await_seal()
+        self.cut_tail()
     }
 
-    /// After a seal: what it left waits for the next one.
+    /// After a seal that is durable: what it left waits for the next one. Nothing to do where that is known already.
     pub(in crate::sidecar) fn await_seal(&mut self) -> Result<(), SidecarError> {
+        if self.tail.is_behind(self.journal.state().sealed.tree.size()) { Ok(()) } else { self.cut_tail() }
+    }
+
+    fn cut_tail(&mut self) -> Result<(), SidecarError> {
         let Writer { tail, journal, reader, keyring, .. } = self;
         tail.sealed(journal.state().sealed.tree.size(), |seq| {
             let Some(entry) = journal.entries(seq, Size(seq.0 + 1))?.next().transpose()? else { return Ok(None) };

@@ -32,6 +32,11 @@ impl Tail {
         Tail { first: sealed, ..Tail::default() }
     }
 
+    /// Whether it begins where the last seal ends.
+    pub(super) fn is_behind(&self, sealed: Size) -> bool {
+        self.first == sealed
+    }
+
     /// Adds the next entry.
     pub(super) fn push(&mut self, kind: u64, frames: &[Vec<u8>], at: Option<Timestamp>) {
         let frame_bytes = frames.iter().map(|frame| u64::try_from(frame.len()).unwrap_or(0)).sum::<u64>();
