@@ -44,6 +44,7 @@ pub(crate) struct Feed {
     partitions: i32,
     people: u64,
     has_context: bool,
+    is_protobuf: bool,
     sent: Mutex<BTreeMap<Place, u64>>,
     /// Who has it sends, or keeps the others from sending.
     turn: Mutex<()>,
@@ -66,6 +67,7 @@ impl Feed {
             partitions,
             people,
             has_context: false,
+            is_protobuf: false,
             sent: Mutex::default(),
             turn: Mutex::default(),
         };
@@ -76,6 +78,11 @@ impl Feed {
     /// The same with consents that say more: several purposes, the notice that was shown, where and how it was given.
     pub(crate) fn with_context(self) -> Feed {
         Feed { has_context: true, ..self }
+    }
+
+    /// The same with protobuf in both topics.
+    pub(crate) fn in_protobuf(self) -> Feed {
+        Feed { is_protobuf: true, ..self }
     }
 
     pub(crate) fn topics(&self) -> [String; 2] {
@@ -152,7 +159,7 @@ impl Feed {
         mixed ^= mixed >> 31;
         let person = mixed % self.people;
         let of = Of { id, mixed: mixed >> 32, person, has_context: self.has_context };
-        if place.0.ends_with("-pb") { protobuf(&of) } else { cloudevent(&of) }
+        if self.is_protobuf || place.0.ends_with("-pb") { protobuf(&of) } else { cloudevent(&of) }
     }
 }
 
