@@ -1,8 +1,9 @@
 //! The fold: records of one partition become entries.
 //!
 //! Three steps: decoding and sealing are the costly ones and can be done in any order, by worker threads; knowing people
-//! is one thread's work, because order is what the log is about, so it does nothing but that. `pipe` runs them; the writer chains what comes out.
-//! A record never vanishes: what is no event of ours becomes a quarantined entry with its reason.
+//! is one thread's work, because order is what the log is about, so it does nothing but that. `pipe` runs them; the
+//! writer chains what comes out. A record never vanishes: what is no event of ours becomes a quarantined entry with its
+//! reason.
 
 use prost::Message;
 use zeroize::Zeroizing;
