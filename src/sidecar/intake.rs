@@ -297,13 +297,14 @@ impl Intake {
             }
             Arrival::Last { topic, partition, offset, again } => {
                 let place = self.place(writer, &topic, partition)?;
-                let is_other = match &again {
-                    Again::Record(record) => !writer.is_last_record(place, record).unwrap_or(true),
-                    Again::Absent => true,
+                let found = match &again {
+                    Again::Record(record) if writer.is_last_record(place, record).unwrap_or(true) => return Ok(()),
+                    Again::Record(_) => "another one",
+                    Again::Absent => "gone, though the topic is not compacted",
                     // A cut record has no MAC to compare; what retention or compaction took proves nothing.
-                    Again::Cut(_) | Again::Expired | Again::Compacted => false,
+                    Again::Cut(_) | Again::Expired | Again::Compacted => return Ok(()),
                 };
-                if is_other && topic.origin == SourceKind::File {
+                if topic.origin == SourceKind::File {
                     return Err(SourceError::PrefixChanged {
                         source_name: self.source.name().to_owned(),
                         records: offset + 1,
@@ -313,17 +314,9 @@ impl Intake {
                     }
                     .into());
                 }
-                if is_other {
-                    let name = self.name_of(&topic);
-                    writer.note_divergence(&name, None)?;
-                    let (topic, partition) = (topic.name.clone(), place.partition);
-                    let found = if matches!(again, Again::Absent) {
-                        "gone, though the topic is not compacted"
-                    } else {
-                        "another one"
-                    };
-                    return Err(SidecarError::Rewritten { topic, partition, offset, found });
-                }
+                writer.note_divergence(&self.name_of(&topic), None)?;
+                let (topic, partition) = (topic.name.clone(), place.partition);
+                return Err(SidecarError::Rewritten { topic, partition, offset, found });
             }
             Arrival::Gap { topic, partition, first, last, why } => {
                 let place = self.place(writer, &topic, partition)?;

@@ -81,12 +81,11 @@ impl Pipe {
     /// Takes what a source delivered.
     pub(super) fn put(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Records { topic, partition, records, state } => {
+            Arrival::Records { topic, partition, mut records, state } => {
                 let state = Arc::new(state);
-                let mut left = records;
-                while !left.is_empty() {
-                    let after = left.split_off(left.len().min(CHUNK_RECORDS));
-                    let records = Arc::new(std::mem::replace(&mut left, after));
+                while !records.is_empty() {
+                    let rest = records.split_off(records.len().min(CHUNK_RECORDS));
+                    let records = Arc::new(std::mem::replace(&mut records, rest));
                     let (topic, state) = (Arc::clone(&topic), Arc::clone(&state));
                     self.waiting.push_back(Item::Chunk(Chunk { topic, partition, records, state, reading: None }));
                 }

@@ -151,7 +151,7 @@ impl Reader {
 }
 
 /// Reads a part body.
-fn decode<M: Message + Default>(body: &[u8]) -> Result<M, crate::core::finding::Refused> {
+pub(super) fn decode<M: Message + Default>(body: &[u8]) -> Result<M, crate::core::finding::Refused> {
     M::decode(body).map_err(|e| crate::core::finding::Refused::non_canonical(e.to_string()))
 }
 

@@ -5,7 +5,6 @@ use uuid::Uuid;
 use super::rows::{Folded, Work};
 use crate::core::origin::Origin;
 use crate::core::rows::{LogRow, PinRow};
-use crate::core::time::Timestamp;
 use crate::registry::{Fence, Receipt, Registrar};
 use crate::sidecar::error::SidecarError;
 
@@ -61,8 +60,7 @@ impl Request {
                 Ok(Done::Ready)
             }
             Request::Segment { work, from, to, report } => {
-                let (segment, request, at): (u64, Uuid, Timestamp) =
-                    (work.row.segment, work.request, work.registered_at);
+                let (segment, request, at) = (work.row.segment, work.request, work.registered_at);
                 let (receipt, ahead) = work.register(folded, registrar)?;
                 let fence = registrar.advance(origin, from, to, at, request)?;
                 registrar.heartbeat(&report.log, report.request)?;

@@ -9,14 +9,12 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use prost::Message;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::Answer;
 use super::keys::{Ask, Given};
 use super::passed;
-use crate::core::finding::Refused;
 use crate::core::leaf::LeafView;
 use crate::core::origin::Origin;
 use crate::core::rows::{Fold, FoldError, Sealed, SegmentRows};
@@ -26,7 +24,7 @@ use crate::keyring::{KeyringError, SubjectRef};
 use crate::proto::v1::OperatorPart;
 use crate::registry::{Receipt, Registrar, RegistryError};
 use crate::sidecar::error::SidecarError;
-use crate::sidecar::reader::{Reader, first_part};
+use crate::sidecar::reader::{Reader, decode, first_part};
 use crate::sidecar::stored::{Reading, StoredEntry};
 use crate::sidecar::writer::own;
 
@@ -157,8 +155,7 @@ impl Work {
         let Some(body) = self.reader.operator_body(&mut self.operator, view.seq, part, frame)? else {
             return Ok(None);
         };
-        let refused = |error: prost::DecodeError| Refused::non_canonical(error.to_string());
-        let operator = own("an operator part", OperatorPart::decode(body.as_slice()).map_err(refused))?;
+        let operator: OperatorPart = own("an operator part", decode(&body))?;
         for key in &operator.keys {
             if let Ok(person) = <[u8; 16]>::try_from(key.subject_ref.as_slice()) {
                 ask.people.insert((SubjectRef(person), key.class));

@@ -23,6 +23,16 @@ pub(super) struct Pending {
     pub(super) seal: Option<journal::Seal>,
 }
 
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+            && self.positions.is_empty()
+            && self.rows.is_empty()
+            && self.outbox.is_empty()
+            && self.seal.is_none()
+    }
+}
+
 /// Room left in a commit for entries that come with others: started, clock-step, epoch-opened, declarations.
 const ENTRIES_SPARE: usize = 16;
 const LEAF_SPARE: usize = 64 * 1024;
@@ -99,18 +109,15 @@ impl Writer {
 
     /// Whether everything pushed so far is durable.
     pub(in crate::sidecar) fn is_settled(&self) -> bool {
-        let pending = &self.pending;
-        self.commits_begun == self.commits_durable
-            && pending.entries.is_empty()
-            && pending.positions.is_empty()
-            && pending.rows.is_empty()
-            && pending.outbox.is_empty()
-            && pending.seal.is_none()
+        self.commits_begun == self.commits_durable && self.pending.is_empty()
     }
 
     fn begin(&mut self) -> Result<(), SidecarError> {
         // Keys first: no leaf is durable whose key is not. If this fails, what is pending stays.
         let mark = self.keyring.sync()?;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
         let pending = std::mem::take(&mut self.pending);
         let mut commit = Commit { seal: pending.seal, outbox: pending.outbox, ..Commit::default() };
         commit.rows = pending.rows.into_iter().collect();
@@ -128,9 +135,6 @@ impl Writer {
             commit.positions.push(Advance { partition: *partition, expected, row: row.clone() });
         }
         self.under_way = pending.positions;
-        if is_nothing(&commit) {
-            return Ok(());
-        }
         self.committer.begin(Box::new(commit));
         self.commits_begun += 1;
         Ok(())
@@ -155,12 +159,4 @@ impl Writer {
             }
         }
     }
-}
-
-fn is_nothing(commit: &Commit) -> bool {
-    commit.entries.is_empty()
-        && commit.seal.is_none()
-        && commit.rows.is_empty()
-        && commit.outbox.is_empty()
-        && commit.positions.is_empty()
 }
