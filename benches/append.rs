@@ -12,28 +12,26 @@
     reason = "a bench may fail loudly and prints what it measured"
 )]
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use pinfold::core::decode::Format;
-use pinfold::core::note::Skey;
-use pinfold::core::origin::Origin;
 use pinfold::core::record::Record;
 use pinfold::core::synthetic::Generator;
 use pinfold::core::time::Timestamp;
 use pinfold::ingest::{Arrival, Arrived};
-use pinfold::journal::{Commit, Journal, Places};
-use pinfold::keyring::{Kek, Keyring};
+use pinfold::journal::Commit;
 use pinfold::proto::v1::envelope::Body;
 use pinfold::proto::v1::{Envelope, Identifier, Subject};
-use pinfold::sidecar::{Opening, Settings, Sidecar, Which, Writer};
+use pinfold::sidecar::{Settings, Sidecar, Which};
 use prost::Message;
 
 use embedded::Embedded;
 
+#[path = "../tests/harness/cpu.rs"]
+mod cpu;
 #[path = "../tests/harness/embedded.rs"]
 mod embedded;
 
@@ -96,46 +94,10 @@ impl Stream {
 }
 
 fn sidecar(dir: &Path, threads: usize, runtime: &tokio::runtime::Handle) -> Sidecar {
-    let origin = Origin::new("example.com/bench").expect("a sound origin");
-    let key = Skey::from_seed(origin.as_str(), &[1; 32]).expect("a sound name");
-    let recovery = Skey::from_seed("example.com/bench/recovery", &[2; 32]).expect("a sound name");
-    let kek = Kek::generate().expect("random bytes");
-    let keyring = Keyring::create(&dir.join("keyring"), &kek, origin.oid()).expect("an empty directory");
-    let places = Places { data: dir.join("data"), heads: dir.join("heads") };
-    let journal = Journal::create(&places, &origin).expect("an empty directory");
-    let opening = Opening { origin, key, journal, keyring };
-    let recovery = recovery.vkey().to_string();
     let settings = embedded::settings(&dir.join("data/archive"));
     let settings = Settings { entries_max: u64::MAX, threads, ..settings };
-    let writer = Writer::create(opening, &recovery, &["consent_proof".to_owned()], START).expect("a new log");
+    let writer = embedded::log(dir, "example.com/bench", START);
     Sidecar::new(writer, Vec::new(), Vec::new(), settings, runtime).expect("an open log")
-}
-
-/// Processor time of this process by what its threads do, in microseconds: user and system, in steps of 10 ms.
-fn cpu_us() -> BTreeMap<String, f64> {
-    let mut spent = BTreeMap::new();
-    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        // `tid (name) state ...`: times are fields 14 and 15, and a name may hold anything.
-        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
-        let ticks: u64 = tail.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        let is_main = task.file_name().to_str() == Some(&std::process::id().to_string());
-        let name = head.split_once('(').map_or("", |(_, name)| name).trim_end_matches(|c: char| c.is_ascii_digit());
-        let what = if is_main { "loop" } else { name.trim_end_matches('-') };
-        *spent.entry(what.to_owned()).or_default() += ticks as f64 * 10_000.0;
-    }
-    spent
-}
-
-/// What each kind of thread has spent on one of `events` since `before`.
-fn cpu_per_event(before: &BTreeMap<String, f64>, events: u64) -> String {
-    let since = |(name, us): (String, f64)| (us - before.get(&name).unwrap_or(&0.0), name);
-    let mut spent: Vec<(f64, String)> = cpu_us().into_iter().map(since).collect();
-    spent.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let total: f64 = spent.iter().map(|(us, _)| us / events as f64).sum();
-    let shown = spent.iter().map(|(us, name)| (us / events as f64, name)).filter(|(us, _)| *us >= 0.05);
-    let shown: Vec<String> = shown.map(|(us, name)| format!("{name} {us:.1}")).collect();
-    format!("{total:.1} us of processor time an event: {}", shown.join(", "))
 }
 
 /// Events a second of folding `records`.
@@ -185,10 +147,10 @@ fn main() {
         for (phase, new_in_ten) in [("one in ten new", 1), ("all known", 0)] {
             let records = stream.records(events, new_in_ten);
             let bytes: usize = records.iter().map(|arrived| arrived.record.len()).sum();
-            let before = cpu_us();
+            let before = cpu::of(std::process::id());
             let rate = fold(&mut sidecar, phase, records);
             println!("{what}, {phase}: {rate:.0} events/s of {} bytes, {cores} workers", bytes as u64 / events);
-            println!("  {}", cpu_per_event(&before, events));
+            println!("  {}", cpu::per_event(&before, &cpu::of(std::process::id()), events));
             rates.push(rate);
         }
     }

@@ -3,7 +3,6 @@
 //! Shared by the offline tests and those against real peers. What a command says on stderr is kept for the message of a
 //! failing test; the tests use synthetic people only.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
@@ -270,18 +269,16 @@ pub(crate) fn memory_peak_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// The CPU time of each thread of a process so far, in clock ticks (100 a second), by thread id with its name. Empty
-/// where the process is gone. Fields 14 and 15 of proc_pid_stat(5); the name may hold spaces and brackets.
-pub(crate) fn cpu_of_threads(pid: u32) -> BTreeMap<u32, (String, u64)> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let of = |task: std::fs::DirEntry| {
-        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
-        let (head, rest) = stat.rsplit_once(") ")?;
-        let (tid, name) = head.split_once(" (")?;
-        let ticks = |n: usize| rest.split(' ').nth(n - 3).and_then(|ticks| ticks.parse::<u64>().ok());
-        Some((tid.parse().ok()?, (name.to_owned(), ticks(14)? + ticks(15)?)))
-    };
-    tasks.filter_map(of).collect()
+/// Runs a command to its end, and looks at its process meanwhile: what one held can be seen only while it lives. What
+/// it says on stderr is dropped.
+pub(crate) fn watched(command: &mut Command, mut look: impl FnMut(u32)) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        look(child.id());
+        // The pace of looking, not a wait for anything.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
 }
 
 impl Drop for Running {

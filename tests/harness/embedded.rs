@@ -9,8 +9,13 @@ use std::time::Duration;
 
 use pinfold::core::decode::{Format, Limits};
 use pinfold::core::identity::{Form, Rules};
+use pinfold::core::note::Skey;
+use pinfold::core::origin::Origin;
+use pinfold::core::time::Timestamp;
 use pinfold::ingest::{Arrival, Budget, End, Reached, Source, SourceError, SourceKind, Standing, Topic, Trouble};
-use pinfold::sidecar::{Settings, TopicRule, Which};
+use pinfold::journal::{Journal, Places};
+use pinfold::keyring::{Kek, Keyring};
+use pinfold::sidecar::{Opening, Settings, TopicRule, Which, Writer};
 
 /// Records that are given out together or not at all.
 const PIECE: usize = 1_000;
@@ -86,6 +91,19 @@ impl Source for Embedded {
     fn trouble(&self) -> Option<Trouble> {
         None
     }
+}
+
+/// A new log below `dir`, whose keys nobody needs again.
+pub(crate) fn log(dir: &Path, name: &str, start: Timestamp) -> Writer {
+    let origin = Origin::new(name).expect("a sound origin");
+    let key = Skey::from_seed(name, &[1; 32]).expect("a sound name");
+    let recovery = Skey::from_seed(&format!("{name}/recovery"), &[2; 32]).expect("a sound name").vkey().to_string();
+    let kek = Kek::generate().expect("random bytes");
+    let keyring = Keyring::create(&dir.join("keyring"), &kek, origin.oid()).expect("an empty directory");
+    let places = Places { data: dir.join("data"), heads: dir.join("heads") };
+    let journal = Journal::create(&places, &origin).expect("an empty directory");
+    let opening = Opening { origin, key, journal, keyring };
+    Writer::create(opening, &recovery, &["consent_proof".to_owned()], start).expect("a new log")
 }
 
 /// A topic at a broker.

@@ -3,14 +3,12 @@
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
 
 use pinfold::core::synthetic::{Encoding, Generator};
 use pinfold::core::time::Timestamp;
 use serde_json::Value;
 
-use crate::binary::{Log, answer, memory_peak_kib};
+use crate::binary::{Log, answer, memory_peak_kib, watched};
 
 /// The promise.
 const KIB_MAX: u64 = 512 * 1024;
@@ -30,13 +28,9 @@ fn write_events(path: &Path) {
 
 /// The answer of a command that must succeed or find something, and the most memory it held.
 fn measured(log: &Log, args: &[&str]) -> (Value, u64) {
-    let mut child = log.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        peak = memory_peak_kib(child.id()).max(peak);
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let (exit, answer) = answer(args, &child.wait_with_output().unwrap());
+    let output = watched(&mut log.command(args), |pid| peak = memory_peak_kib(pid).max(peak));
+    let (exit, answer) = answer(args, &output);
     assert!([0, 10].contains(&exit), "{args:?} {exit}: {answer}");
     assert!(peak > 4 * 1024, "{args:?}: nothing was measured");
     eprintln!("footprint: {}: VmHWM {} MiB", args[0], peak / 1024);

@@ -5,15 +5,11 @@ use std::sync::Arc;
 
 use pinfold::archive::{Contents, Folder};
 use pinfold::core::decode::Format;
-use pinfold::core::note::Skey;
-use pinfold::core::origin::Origin;
 use pinfold::core::synthetic::{Encoding, Generator};
 use pinfold::core::time::Timestamp;
 use pinfold::ingest::replay::Replay;
-use pinfold::journal::{Journal, Places};
-use pinfold::keyring::{Kek, Keyring};
 use pinfold::registry::sqlite::Sqlite;
-use pinfold::sidecar::{Opening, Settings, Sidecar, TopicRule, Which, Writer};
+use pinfold::sidecar::{Settings, Sidecar, TopicRule, Which};
 
 use crate::embedded;
 
@@ -34,14 +30,7 @@ struct Driven {
 impl Driven {
     fn new() -> Driven {
         let dir = tempfile::tempdir().unwrap();
-        let origin = Origin::new("example.com/idle").unwrap();
-        let key = Skey::from_seed(origin.as_str(), &[1; 32]).unwrap();
-        let recovery = Skey::from_seed("example.com/idle/recovery", &[2; 32]).unwrap().vkey().to_string();
-        let keyring = Keyring::create(&dir.path().join("keyring"), &Kek::generate().unwrap(), origin.oid()).unwrap();
-        let places = Places { data: dir.path().join("data"), heads: dir.path().join("heads") };
-        let journal = Journal::create(&places, &origin).unwrap();
-        let opening = Opening { origin, key, journal, keyring };
-        let writer = Writer::create(opening, &recovery, &["consent_proof".to_owned()], START).unwrap();
+        let writer = embedded::log(dir.path(), "example.com/idle", START);
         let vault = dir.path().join("vault");
         std::fs::create_dir(&vault).unwrap();
         let folder = Folder::new("vault", vault, Contents::ProofAndPayload);

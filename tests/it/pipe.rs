@@ -5,16 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pinfold::core::decode::Format;
-use pinfold::core::note::Skey;
-use pinfold::core::origin::Origin;
 use pinfold::core::record::Record;
 use pinfold::core::time::Timestamp;
 use pinfold::ingest::{
     Arrival, Arrived, Budget, End, Positions, Reached, Source, SourceError, Standing, Topic, Trouble,
 };
-use pinfold::journal::{Journal, Places};
-use pinfold::keyring::{Kek, Keyring};
-use pinfold::sidecar::{Opening, Progress, Sidecar, TopicRule, Which, Writer};
+use pinfold::sidecar::{Progress, Sidecar, TopicRule, Which};
 
 use crate::embedded;
 
@@ -114,14 +110,7 @@ struct Driven {
 impl Driven {
     fn new() -> Driven {
         let dir = tempfile::tempdir().unwrap();
-        let origin = Origin::new("example.com/pipe").unwrap();
-        let key = Skey::from_seed(origin.as_str(), &[1; 32]).unwrap();
-        let recovery = Skey::from_seed("example.com/pipe/recovery", &[2; 32]).unwrap().vkey().to_string();
-        let keyring = Keyring::create(&dir.path().join("keyring"), &Kek::generate().unwrap(), origin.oid()).unwrap();
-        let places = Places { data: dir.path().join("data"), heads: dir.path().join("heads") };
-        let journal = Journal::create(&places, &origin).unwrap();
-        let opening = Opening { origin, key, journal, keyring };
-        let writer = Writer::create(opening, &recovery, &["consent_proof".to_owned()], DAY).unwrap();
+        let writer = embedded::log(dir.path(), "example.com/pipe", DAY);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let settings = embedded::settings(&dir.path().join("archive"));
         let sidecar = Sidecar::new(writer, Vec::new(), Vec::new(), settings, runtime.handle()).unwrap();

@@ -3,17 +3,16 @@
 //! Both read the same records in one run, so the ratio holds where absolute figures move with the machine. Small in
 //! `scripts/test`, where it proves only that the bench works: there the binary is not optimised.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::Value;
 
-use crate::binary::{Log, cpu_of_threads, memory_peak_kib};
+use crate::binary::{Log, memory_peak_kib, watched};
 use crate::campaign;
+use crate::cpu::{self, Threads};
 use crate::peer::feed::Feed;
 use crate::peer::kafka;
 
@@ -37,7 +36,7 @@ fn from_kafka_to_the_durable_log_against_a_bare_consumer() {
     log.add(&feed.source(kafka::shared(), "static"));
 
     let (before, bytes) = consume(&feed, records);
-    let (summary, memory_kib, cpu) = fold(&log, records);
+    let (summary, memory_kib, threads) = fold(&log, records);
     let (after, _) = consume(&feed, records);
     let bare = before.min(after).as_secs_f64();
     let seconds = summary["seconds"].as_f64().unwrap();
@@ -51,14 +50,14 @@ fn from_kafka_to_the_durable_log_against_a_bare_consumer() {
     eprintln!(
         "bench-kafka: {folded} of {records} records of {} B in {seconds:.2} s: {rate:.0} records/s, VmHWM {} MiB\n\
          bare consumer: {:.0} records/s ({:.2} s, {:.2} s); ratio {ratio:.2} (aim 0.40, floor 0.25)\n\
-         CPU us a record, by thread: {}\n\
+         {}\n\
          bytes per raw event byte: journal {:.2}, keyring {:.2}, archive {:.2}",
         bytes / records,
         memory_kib / 1024,
         records as f64 / bare,
         before.as_secs_f64(),
         after.as_secs_f64(),
-        per_record(&cpu, folded),
+        cpu::per_event(&Threads::new(), &threads, folded),
         per_byte(journal, folded),
         per_byte(keyring, folded),
         per_byte(archive, records),
@@ -93,33 +92,18 @@ fn consume(feed: &Feed, records: u64) -> (Duration, u64) {
     (begun.elapsed(), bytes)
 }
 
-/// What each kind of thread used, the most first.
-fn per_record(cpu: &BTreeMap<u32, (String, u64)>, records: u64) -> String {
-    let mut sums = BTreeMap::<&str, u64>::new();
-    for (name, ticks) in cpu.values() {
-        *sums.entry(name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-')).or_default() += ticks;
-    }
-    let mut sums: Vec<_> = sums.into_iter().filter(|(_, ticks)| *ticks > 0).collect();
-    sums.sort_by_key(|(_, ticks)| std::cmp::Reverse(*ticks));
-    let each = |(name, ticks): &(&str, u64)| format!("{name} {:.2}", *ticks as f64 * 10_000.0 / records as f64);
-    sums.iter().map(each).collect::<Vec<_>>().join(", ")
-}
-
 /// Runs the sidecar until the log has so many entries; gives its summary, the most memory it held, and the CPU time of
 /// its threads.
-fn fold(log: &Log, size: u64) -> (Value, u64, BTreeMap<u32, (String, u64)>) {
+fn fold(log: &Log, size: u64) -> (Value, u64, Threads) {
     let size = size.to_string();
     let mut command = log.command(&["run", "--until-size", &size, "--timeout", "1200s"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let (mut memory, mut cpu) = (0, BTreeMap::new());
-    while child.try_wait().unwrap().is_none() {
-        memory = memory.max(memory_peak_kib(child.id()));
-        cpu.extend(cpu_of_threads(child.id()));
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let output = child.wait_with_output().unwrap();
+    let (mut memory, mut threads) = (0, Threads::new());
+    let output = watched(&mut command, |pid| {
+        memory = memory.max(memory_peak_kib(pid));
+        threads.extend(cpu::of(pid));
+    });
     assert!(output.status.success());
-    (serde_json::from_slice(&output.stdout).unwrap(), memory, cpu)
+    (serde_json::from_slice(&output.stdout).unwrap(), memory, threads)
 }
 
 /// Bytes a directory takes on the disk: blocks, because sled's file has holes.

@@ -18,6 +18,8 @@ mod bench;
 #[path = "../harness/binary.rs"]
 mod binary;
 mod campaign;
+#[path = "../harness/cpu.rs"]
+mod cpu;
 mod faults;
 mod ingest;
 mod kill;
