@@ -56,11 +56,14 @@ fn module(path: &str) -> &str {
 fn may_import(module: &str) -> &'static [&'static str] {
     match module {
         "main" => &["cli"],
-        "cli" => &["archive", "config", "core", "http", "ingest", "journal", "keyring", "proto", "registry", "sidecar"],
+        "cli" => &[
+            "anchor", "archive", "config", "core", "http", "ingest", "journal", "keyring", "proto", "registry",
+            "sidecar", "tiles", "witness",
+        ],
         "config" => &["core"],
-        "http" => &[],
-        "sidecar" => &["archive", "core", "ingest", "journal", "keyring", "proto", "registry"],
-        "archive" | "ingest" | "journal" | "keyring" | "registry" => &["core"],
+        "http" => &["core", "tiles", "witness"],
+        "sidecar" => &["anchor", "archive", "core", "ingest", "journal", "keyring", "proto", "registry", "tiles"],
+        "anchor" | "archive" | "ingest" | "journal" | "keyring" | "registry" | "tiles" | "witness" => &["core"],
         "core" => &["proto"],
         "proto" => &[],
         other => panic!("a module nobody planned: {other}"),
@@ -126,8 +129,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("multihash_codetable", &["core/cid.rs"]),
     ("clap", &["cli", "main.rs"]),
     ("clap_complete", &["cli"]),
-    ("rusqlite", &["registry"]),
-    ("axum", &["http.rs"]),
+    ("rusqlite", &["registry", "witness"]),
+    ("axum", &["http"]),
 ];
 
 /// Clocks, randomness, the environment, files, threads that sleep, logs.
