@@ -8,6 +8,7 @@ mod adopting;
 mod beside;
 mod committer;
 mod counts;
+mod disclosing;
 mod epoch;
 mod error;
 mod feeding;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use adopting::Adopted;
+pub use disclosing::Disclosed;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
@@ -54,7 +56,7 @@ pub use reader::{Keys, Reader};
 pub use rebuild::{Retraced, refill};
 pub use seal::Files;
 pub use settings::Settings;
-pub use status::{PositionStatus, Status, TopicStatus};
+pub use status::{PositionStatus, SealedStatus, Status, TopicStatus};
 pub use topics::{TopicRow, Topics};
 pub use writer::{Opening, Writer};
 

@@ -39,6 +39,7 @@ mod negative;
 mod pipe;
 mod powercut;
 mod proto_drift;
+mod prove;
 mod readme;
 mod rebuild;
 mod registry_rebuild;
