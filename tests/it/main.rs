@@ -43,6 +43,7 @@ mod readme;
 mod rebuild;
 mod registry_rebuild;
 mod reload;
+mod replica;
 mod rfc6962;
 #[path = "../harness/shim.rs"]
 mod shim;
