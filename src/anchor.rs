@@ -133,7 +133,9 @@ impl AnchorError {
                 hint.clone()
             }
             AnchorError::Forked { authority, .. } => {
-                format!("stop every other writer of this log, then `pinfold verify`; ask `{authority}` for what it holds")
+                format!(
+                    "stop every other writer of this log, then `pinfold verify`; ask `{authority}` for what it holds"
+                )
             }
         }
     }
