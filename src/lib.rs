@@ -21,6 +21,7 @@
 //! | [`registry`] | the port `Registrar`: SQL | core |
 //! | [`anchor`] | the port `Authority`: witnesses and time-stamp authorities | core |
 //! | [`sidecar`] | the loop; siblings meet here and nowhere else | all above |
+//! | [`witness`] | a witness of other logs, beside all this: what it remembers and what it signs | core |
 //! | [`config`], [`http`] | configuration; health and metrics | core |
 //! | [`cli`] | one file a command; the only place that prints | everything |
 //!
@@ -46,3 +47,4 @@ pub mod keyring;
 pub mod proto;
 pub mod registry;
 pub mod sidecar;
+pub mod witness;

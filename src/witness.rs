@@ -19,7 +19,7 @@ use crate::core::finding::Refused;
 use crate::core::note::{Cosigner, Note};
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
-use crate::core::witness::{AddCheckpoint, Log, LogList, Objection, Tree, TreeHead, judge};
+use crate::core::witness::{Log, LogList, Objection, Submission, Tree, TreeHead, judge};
 use state::State;
 pub use state::StateError;
 
@@ -115,7 +115,8 @@ impl Witness {
     /// # Errors
     /// [`Refusal`]; nothing was stored unless it is `Halted`.
     pub fn add_checkpoint(&self, body: &[u8], now: Timestamp) -> Result<String, Refusal> {
-        let request = AddCheckpoint::parse(body).map_err(Refusal::Malformed)?;
+        let not_text = |_| Refusal::Malformed(Refused::non_canonical("add-checkpoint: not UTF-8"));
+        let request = Submission::parse(std::str::from_utf8(body).map_err(not_text)?).map_err(Refusal::Malformed)?;
         let note = Note::parse(request.checkpoint).map_err(Refusal::Malformed)?;
         let head = TreeHead::parse(note.text).map_err(Refusal::Malformed)?;
         let origin = || head.origin.to_owned();
@@ -188,6 +189,3 @@ impl Known {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -24,7 +24,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use super::ListenError;
 use crate::core::time::Timestamp;
-use crate::core::witness::Objection;
+use crate::core::witness::{Objection, SIZE_CONTENT_TYPE};
 use crate::witness::{Refusal, Witness};
 
 /// The most bytes of a request: 63 hashes of a proof and a checkpoint with over a hundred signatures.
@@ -35,8 +35,6 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 64;
 /// Requests a second, whoever sends them; a verified signature costs 40 us and a synced commit a few ms.
 const PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
-/// The media type of the size in a 409.
-const SIZE_TYPE: &str = "text/x.tlog.size";
 
 /// The time of the wall clock.
 pub type Clock = Box<dyn Fn() -> Timestamp + Send + Sync>;
@@ -138,7 +136,7 @@ fn refused(refusal: &Refusal) -> Response {
         Refusal::NotSigned { .. } => StatusCode::FORBIDDEN,
         Refusal::UnknownLog { .. } => StatusCode::NOT_FOUND,
         Refusal::Objection(Objection::OtherSize { known, .. } | Objection::OtherRoot { known, .. }) => {
-            let size = [(header::CONTENT_TYPE, HeaderValue::from_static(SIZE_TYPE))];
+            let size = [(header::CONTENT_TYPE, HeaderValue::from_static(SIZE_CONTENT_TYPE))];
             return (StatusCode::CONFLICT, size, format!("{known}\n")).into_response();
         }
         Refusal::Objection(Objection::Proof { .. }) => StatusCode::UNPROCESSABLE_ENTITY,

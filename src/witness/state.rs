@@ -137,11 +137,11 @@ impl State {
             let (expected, found) = (format!("layout {LAYOUT}"), format!("layout {layout}"));
             return Err(StateError::Other { path: own_path(), expected, found });
         }
-        let check: String = connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(failed("checking the file"))?;
-        let found: String =
-            connection.query_row("SELECT vkey FROM witness", [], |row| row.get(0)).map_err(failed("reading the key"))?;
+        let check: String =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed("checking the file"))?;
+        let found: String = connection
+            .query_row("SELECT vkey FROM witness", [], |row| row.get(0))
+            .map_err(failed("reading the key"))?;
         let expected = vkey.to_string();
         if check != "ok" || found != expected {
             let found = if check == "ok" { found } else { format!("a damaged file: {check}") };
@@ -168,9 +168,10 @@ impl State {
     /// # Errors
     /// `Damaged`, `Storage`.
     pub(super) fn last(&self, origin: &str) -> Result<Tree, StateError> {
-        let row = self.connection.prepare_cached("SELECT size, note FROM log WHERE origin = ?1").and_then(|mut query| {
-            query.query_row([origin], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))).optional()
-        });
+        let row =
+            self.connection.prepare_cached("SELECT size, note FROM log WHERE origin = ?1").and_then(|mut query| {
+                query.query_row([origin], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))).optional()
+            });
         match row.map_err(|source| self.storage("reading a row", source))? {
             Some((size, note)) => self.tree_of(origin, size, &note),
             None => Ok(Tree::EMPTY),
@@ -207,10 +208,9 @@ impl State {
     /// # Errors
     /// `Storage`.
     pub(super) fn keep_fork(&self, origin: &str, other: &str) -> Result<(), StateError> {
-        let kept = self.connection.execute(
-            "INSERT OR IGNORE INTO fork SELECT origin, note, ?2 FROM log WHERE origin = ?1",
-            (origin, other),
-        );
+        let kept = self
+            .connection
+            .execute("INSERT OR IGNORE INTO fork SELECT origin, note, ?2 FROM log WHERE origin = ?1", (origin, other));
         kept.map(drop).map_err(|source| self.storage("keeping the proof of a fork", source))
     }
 
@@ -238,7 +238,7 @@ impl State {
     }
 }
 
-/// Sizes are below 2^63 (`TREE_SIZE_MAX`), so nothing is cut.
+/// Sizes are `uint`s, so nothing is cut.
 fn sql(tree: Tree) -> i64 {
     i64::try_from(tree.size.0).unwrap_or(i64::MAX)
 }

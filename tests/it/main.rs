@@ -51,3 +51,6 @@ mod surface;
 mod tidy;
 mod vectors;
 mod verify;
+mod witness;
+#[path = "../harness/witness.rs"]
+mod witness_table;

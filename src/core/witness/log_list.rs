@@ -171,7 +171,11 @@ mod tests {
             (&format!("vkey {vkey}\ncontact a\ncontact b"), "line 4: twice, or not"),
             (&format!("vkey {vkey}\norigin"), "line 3: not a word"),
         ] {
-            assert!(what(&format!("logs/v0\n{bad}\n")).contains(expected), "{bad}: {}", what(&format!("logs/v0\n{bad}\n")));
+            assert!(
+                what(&format!("logs/v0\n{bad}\n")).contains(expected),
+                "{bad}: {}",
+                what(&format!("logs/v0\n{bad}\n"))
+            );
         }
     }
 }
