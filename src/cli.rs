@@ -30,6 +30,7 @@ mod registry;
 mod run;
 mod topic;
 mod verify;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -106,6 +107,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Query(query) => query::run(global, query, output),
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild, output),
         Command::Registry(command) => registry::run(global, command, output),
+        Command::Witness(command) => witness::run(global, command, output),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Args::command(), "pinfold", &mut text);

@@ -56,3 +56,6 @@ mod tidy;
 mod tiles;
 mod vectors;
 mod verify;
+mod witness;
+#[path = "../harness/witness.rs"]
+mod witness_table;
