@@ -22,6 +22,7 @@ mod dependencies;
 mod deploy;
 mod dictionary;
 mod doctor;
+mod drill;
 #[path = "../harness/embedded.rs"]
 mod embedded;
 mod faults;
