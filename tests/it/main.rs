@@ -29,6 +29,7 @@ mod faults;
 mod feeding;
 mod fixtures;
 mod footprint;
+mod http;
 mod idle;
 mod journal;
 mod leftover;
