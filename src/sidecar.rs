@@ -5,6 +5,7 @@
 //! durable; the sidecar is then to be dropped.
 
 mod adopting;
+mod anchoring;
 mod beside;
 mod committer;
 mod counts;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use adopting::Adopted;
+pub use anchoring::{Anchors, Quorum};
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
@@ -63,6 +65,7 @@ use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 use crate::ingest::{Budget, Source};
 use crate::registry::Registrar;
+use anchoring::Anchoring;
 use intake::Intake;
 use outbox::Outbox;
 use pause::Backlog;
@@ -88,6 +91,7 @@ pub struct Sidecar {
     /// How many sources were fed.
     feeds: u64,
     pinning: Pinning,
+    anchoring: Anchoring,
     registering: Registering,
     sealer: Sealer,
     settings: Settings,
@@ -111,13 +115,28 @@ const POLL_RECORDS: usize = 8_000;
 const POLL_BYTES: usize = 8 << 20;
 
 impl Sidecar {
-    /// Goes on with an open log.
+    /// Goes on with an open log of whose checkpoints nobody outside is asked.
     ///
     /// # Errors
-    /// A halt where the outbox or a segment cannot be read; the archive folder cannot be made.
+    /// As [`Sidecar::anchored`].
     pub fn new(
         writer: Writer,
         targets: Vec<(bool, Arc<dyn Pinner>)>,
+        registries: Vec<(bool, Arc<dyn Registrar>)>,
+        settings: Settings,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Sidecar, SidecarError> {
+        Sidecar::anchored(writer, targets, Anchors::default(), registries, settings, runtime)
+    }
+
+    /// Goes on with an open log.
+    ///
+    /// # Errors
+    /// A halt where the outbox, a segment or an anchor cannot be read; the archive folder cannot be made.
+    pub fn anchored(
+        writer: Writer,
+        targets: Vec<(bool, Arc<dyn Pinner>)>,
+        anchors: Anchors,
         registries: Vec<(bool, Arc<dyn Registrar>)>,
         settings: Settings,
         runtime: &tokio::runtime::Handle,
@@ -131,6 +150,7 @@ impl Sidecar {
             registries.into_iter().map(|(required, registrar)| (lane(registrar.name(), required), registrar)).collect();
         let mut sidecar = Sidecar {
             pinning: Pinning::new(targets, settings.archive.clone(), runtime.clone()),
+            anchoring: Anchoring::new(anchors, settings.archive.clone(), runtime.clone(), &writer)?,
             registering: Registering::new(registries, writer.origin(), settings.archive.clone(), runtime.clone()),
             sealer: Sealer::default(),
             workers: Workers::start(settings.threads)?,

@@ -13,6 +13,7 @@
 
 mod admin;
 mod adopt;
+mod anchoring;
 #[allow(dead_code, reason = "the tests against peers use the rest")]
 #[path = "../harness/binary.rs"]
 mod binary;
@@ -51,3 +52,6 @@ mod surface;
 mod tidy;
 mod vectors;
 mod verify;
+#[path = "../harness/witness.rs"]
+mod witness;
+mod witnessed;
