@@ -19,6 +19,10 @@ impl Sidecar {
         let may_start = |lane: &Lane, before: u64| {
             lane.is_due(now) && self.outbox.first_open(|task| task.is_for(&lane.name)).is_some_and(|n| n < before)
         };
+        let sealed = self.writer.journal.state().sealed.segments;
+        if self.auditing.is_due(&self.outbox, sealed, now) {
+            return true;
+        }
         let released = self.released();
         let shown = self.anchoring.registrable(released).max(1);
         self.is_seal_to_do(now)
@@ -52,11 +56,13 @@ impl Sidecar {
         let pinned = self.pinning.take(&mut self.writer, &mut self.outbox, &readers.registries, now)?;
         let anchored = self.anchoring.take(&mut self.writer, &mut self.outbox, &readers, now)?;
         let registered = self.registering.take(&mut self.writer, &mut self.outbox, now)?;
-        Ok(pinned + anchored + registered > 0)
+        let audited = self.auditing.take(&mut self.writer, now)?;
+        Ok(pinned + anchored + registered + audited > 0)
     }
 
     pub(super) fn start_requests(&mut self, now: Timestamp) -> Result<(), SidecarError> {
         self.pinning.start(&self.writer, &self.outbox, now)?;
+        self.auditing.start(&mut self.writer, &self.outbox, now)?;
         let released = self.released();
         self.anchoring.start(&self.writer, &self.outbox, released, now)?;
         let registrable = self.anchoring.registrable(released);

@@ -30,7 +30,7 @@ use serde_json::Value as Json;
 
 use crate::binary::copy_tree;
 use crate::embedded;
-use crate::witness::{Mood, StubWitness};
+use crate::stub_witness::{Mood, StubWitness};
 
 const ORIGIN: &str = "example.com/anchoring";
 

@@ -23,6 +23,7 @@ mod dependencies;
 mod deploy;
 mod dictionary;
 mod doctor;
+mod drill;
 #[path = "../harness/embedded.rs"]
 mod embedded;
 mod faults;
@@ -44,14 +45,22 @@ mod readme;
 mod rebuild;
 mod registry_rebuild;
 mod reload;
+mod replica;
 mod rfc6962;
+#[allow(dead_code, reason = "the benches use the rest")]
+#[path = "../harness/segments.rs"]
+mod segments;
 #[path = "../harness/shim.rs"]
 mod shim;
 mod soak;
+#[path = "../harness/stub_witness.rs"]
+mod stub_witness;
 mod surface;
 mod tidy;
+mod tiles;
 mod vectors;
 mod verify;
-#[path = "../harness/witness.rs"]
 mod witness;
+#[path = "../harness/witness.rs"]
+mod witness_table;
 mod witnessed;

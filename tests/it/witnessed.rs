@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::binary::{Answer, Log, copy_tree};
-use crate::witness::{Mood, StubWitness};
+use crate::stub_witness::{Mood, StubWitness};
 
 const ORIGIN: &str = "example.com/witnessed";
 
