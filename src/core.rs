@@ -30,3 +30,4 @@ pub mod segment;
 pub mod seq;
 pub mod synthetic;
 pub mod time;
+pub mod timestamp;

@@ -37,6 +37,8 @@ mod log_vector;
 mod memory;
 mod negative;
 mod pipe;
+#[path = "../harness/pki.rs"]
+mod pki;
 mod powercut;
 mod proto_drift;
 mod readme;
@@ -49,5 +51,6 @@ mod shim;
 mod soak;
 mod surface;
 mod tidy;
+mod timestamp;
 mod vectors;
 mod verify;
