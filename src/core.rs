@@ -31,3 +31,4 @@ pub mod seq;
 pub mod synthetic;
 pub mod time;
 pub mod timestamp;
+pub mod witness;

@@ -19,6 +19,7 @@
 //! | [`ingest`] | the port `Source`: Kafka and files | core |
 //! | [`archive`] | the port `Pinner`: Kubo and folders | core |
 //! | [`registry`] | the port `Registrar`: SQL | core |
+//! | [`anchor`] | the port `Authority`: witnesses and time-stamp authorities | core |
 //! | [`sidecar`] | the loop; siblings meet here and nowhere else | all above |
 //! | [`config`], [`http`] | configuration; health and metrics | core |
 //! | [`cli`] | one file a command; the only place that prints | everything |
@@ -33,6 +34,7 @@
 #[cfg(test)]
 extern crate self as pinfold;
 
+pub mod anchor;
 pub mod archive;
 pub mod cli;
 pub mod config;

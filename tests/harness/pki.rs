@@ -181,14 +181,16 @@ impl Pki {
 
     /// The answer of `openssl ts` to a query, with these lines in its configuration.
     pub(crate) fn reply(&self, query: &[u8], signer: &str, key: &str, lines: &str) -> Vec<u8> {
-        self.write("query.tsq", query);
+        let [config_file, query_file, serial, out] =
+            ["cnf", "tsq", "serial", "tsr"].map(|ending| format!("ts-{signer}.{ending}"));
+        self.write(&query_file, query);
         let config = format!(
-            "[tsa]\ndefault_tsa=t\n[t]\nserial=tsa.serial\nsigner_cert={signer}.pem\nsigner_key={key}.key\n\
+            "[tsa]\ndefault_tsa=t\n[t]\nserial={serial}\nsigner_cert={signer}.pem\nsigner_key={key}.key\n\
              default_policy=1.2.3.4.1\ndigests=sha256,sha512\nsigner_digest=sha256\n{lines}\n"
         );
-        self.write("tsa.cnf", config.as_bytes());
-        self.run(&["ts", "-reply", "-config", "tsa.cnf", "-queryfile", "query.tsq", "-out", "reply.tsr"]);
-        self.read("reply.tsr")
+        self.write(&config_file, config.as_bytes());
+        self.run(&["ts", "-reply", "-config", &config_file, "-queryfile", &query_file, "-out", &out]);
+        self.read(&out)
     }
 
     /// Whether a command of openssl says yes, and the first line of what it says otherwise.

@@ -52,5 +52,7 @@ mod soak;
 mod surface;
 mod tidy;
 mod timestamp;
+#[path = "../harness/tsa.rs"]
+mod tsa;
 mod vectors;
 mod verify;

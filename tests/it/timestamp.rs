@@ -2,6 +2,7 @@
 //! a token gives.
 
 mod chains;
+mod client;
 mod table;
 mod tokens;
 
