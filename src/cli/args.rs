@@ -226,6 +226,12 @@ pub(super) struct Verify {
     /// A checkpoint or live head known from elsewhere.
     #[arg(long, value_name = "F")]
     pub(super) known_head: Option<PathBuf>,
+    /// The roots of time-stamp authorities you trust, in PEM or DER: time stamps are verified up to them.
+    #[arg(long, value_name = "F")]
+    pub(super) tsa_roots: Vec<PathBuf>,
+    /// A time stamp of a checkpoint that you kept apart from the archive: it confirms the newest, or shows a rollback.
+    #[arg(long, value_name = "F", requires = "tsa_roots")]
+    pub(super) known_token: Vec<PathBuf>,
     /// Compare with a registry of the configuration; without a name with all.
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
     pub(super) registry: Option<Option<String>>,

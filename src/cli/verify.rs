@@ -11,6 +11,7 @@ mod keys;
 mod registries;
 mod remote;
 mod rows;
+mod stamps;
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -224,6 +225,7 @@ fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, F
     for path in &verify.revoked {
         input.revoked.push(read(path)?);
     }
+    stamps::bring(verify, &mut input)?;
     Ok(input)
 }
 

@@ -1,6 +1,7 @@
 //! Time-stamp tokens: our verdict beside that of `openssl ts -verify` and `openssl verify`, and what every changed byte of
 //! a token gives.
 
+mod audit;
 mod chains;
 mod client;
 mod table;
