@@ -29,6 +29,7 @@ pub mod rules;
 pub mod segment;
 pub mod seq;
 pub mod synthetic;
+pub mod tile;
 pub mod time;
 pub mod timestamp;
 pub mod witness;

@@ -4,12 +4,18 @@
 //! Spec: c2sp.org/tlog-witness v1, `add-checkpoint`; c2sp.org/tlog-cosignature v1; c2sp.org/tlog-policy as of commit
 //! `13027ee` of its repository, the first text of which no version was cut.
 
+pub mod head;
+pub mod judge;
+pub mod log_list;
 pub mod policy;
 pub mod submission;
 
 use super::finding::{Code, Refused};
 use super::note::{NOTE_BYTES_MAX, Note, WitnessVkey};
 use super::seq::Size;
+pub use head::TreeHead;
+pub use judge::{Objection, Tree, judge};
+pub use log_list::{Log, LogList};
 pub use policy::Policy;
 pub use submission::Submission;
 
