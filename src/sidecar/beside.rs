@@ -62,7 +62,7 @@ impl Sidecar {
     }
 
     /// Segments whose checkpoint may be shown: sealed, and held by a pin target (with none: by the archive folder).
-    fn released(&self) -> u64 {
+    pub(super) fn released(&self) -> u64 {
         let sealed = self.writer.journal.state().sealed.segments;
         let held_to = |lane: &Lane| {
             self.outbox

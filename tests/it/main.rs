@@ -42,6 +42,7 @@ mod pipe;
 mod pki;
 mod powercut;
 mod proto_drift;
+mod prove;
 mod readme;
 mod rebuild;
 mod registry_rebuild;
