@@ -39,8 +39,11 @@ mod log_vector;
 mod memory;
 mod negative;
 mod pipe;
+#[path = "../harness/pki.rs"]
+mod pki;
 mod powercut;
 mod proto_drift;
+mod prove;
 mod readme;
 mod rebuild;
 mod registry_rebuild;
@@ -58,6 +61,9 @@ mod stub_witness;
 mod surface;
 mod tidy;
 mod tiles;
+mod timestamp;
+#[path = "../harness/tsa.rs"]
+mod tsa;
 mod vectors;
 mod verify;
 mod witness;
