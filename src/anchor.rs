@@ -4,21 +4,38 @@
 //! Both are checked before they count. Not what is kept of it (the `Anchor` block, `core::segment`), not what a quorum
 //! is (`core::witness`), and neither the outbox nor the back-off between tries (`sidecar`).
 
+pub mod witness;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use witness::Witness;
+
 pub use crate::core::audit::AnchorKind;
 use crate::core::checkpoint::Head;
 use crate::core::hash::Hash;
+use crate::core::origin::Origin;
 use crate::core::seq::Size;
 
 /// What an authority answers, later. Boxed, so that the loop holds its authorities in one list.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, AnchorError>> + Send + 'a>>;
 
-/// The consistency proof from an older size of the log to the checkpoint at hand, as RFC 6962 section 2.1.2 orders its
-/// hashes; empty from size 0 and from the checkpoint's own. It reads files and may block.
-pub type Consistency = Arc<dyn Fn(Size) -> io::Result<Vec<Hash>> + Send + Sync>;
+/// The consistency proof from an older released size of the log to the checkpoint at hand, as RFC 6962 section 2.1.2
+/// orders its hashes; empty from size 0 and from the checkpoint's own. What it gives was checked against our own roots.
+/// It reads files and may block.
+pub type Consistency = Arc<dyn Fn(Size) -> Result<Vec<Hash>, Unproven> + Send + Sync>;
+
+/// Why there is no consistency proof.
+#[derive(Debug, thiserror::Error)]
+pub enum Unproven {
+    /// No checkpoint of ours has that size.
+    #[error("no checkpoint of this log has size {0}")]
+    NotOurs(Size),
+    /// The tree could not be read.
+    #[error("reading the tree: {0}")]
+    Io(#[from] io::Error),
+}
 
 /// Someone outside the log who says something about a checkpoint of it.
 ///
@@ -70,8 +87,9 @@ pub enum Said {
 
 /// Why an authority has said nothing we can use.
 ///
-/// `Retry`, `Refused` and `Untrue` are its failures: counted, visible, tried again. `Forked` means that our own state is
-/// in doubt: [`AnchorError::halts`].
+/// `Retry`, `Refused` and `Untrue` are its failures: counted, visible, tried again. `Forked` and `Foreign` mean that our
+/// own state is in doubt: [`AnchorError::halts`]. An authority signs nothing of that, so one that lies can stop the log;
+/// one that is believed too late lets a rolled-back log sign a second history, which nothing takes back.
 #[derive(Debug, thiserror::Error)]
 pub enum AnchorError {
     /// Not reached, too slow, or an answer that says it failed.
@@ -110,20 +128,33 @@ pub enum AnchorError {
         /// What a person can do.
         hint: String,
     },
-    /// It holds another root of our log at this size: somebody else writes this log, or we were rolled back.
-    #[error("{authority}: {origin}: fork at size {size}: expected root {expected}, found another", origin = head.origin, size = head.size, expected = head.root)]
+    /// It holds another tree of our log at this size: somebody else writes this log, or we were rolled back.
+    #[error("{authority}: {origin}: fork at size {size}: it holds another root than ours")]
     Forked {
         /// The authority's name.
         authority: String,
-        /// What we say.
-        head: Box<Head>,
+        /// The log.
+        origin: Origin,
+        /// The size.
+        size: Size,
+    },
+    /// It holds a checkpoint of our log of a size at which we signed none: somebody else writes this log, or we were
+    /// rolled back.
+    #[error("{authority}: {origin}: it holds size {size}, of which this log has no checkpoint")]
+    Foreign {
+        /// The authority's name.
+        authority: String,
+        /// The log.
+        origin: Origin,
+        /// The size.
+        size: Size,
     },
 }
 
 impl AnchorError {
     /// Whether the loop must stop: our own state is in doubt.
     pub fn halts(&self) -> bool {
-        matches!(self, AnchorError::Forked { .. })
+        matches!(self, AnchorError::Forked { .. } | AnchorError::Foreign { .. })
     }
 
     /// The next thing for a person to do.
@@ -132,11 +163,10 @@ impl AnchorError {
             AnchorError::Retry { hint, .. } | AnchorError::Refused { hint, .. } | AnchorError::Untrue { hint, .. } => {
                 hint.clone()
             }
-            AnchorError::Forked { authority, .. } => {
-                format!(
-                    "stop every other writer of this log, then `pinfold verify`; ask `{authority}` for what it holds"
-                )
-            }
+            AnchorError::Forked { authority, .. } | AnchorError::Foreign { authority, .. } => format!(
+                "look for another writer of this log or an old copy of its data; ask `{authority}` for the checkpoint it \
+                 holds, and compare: `pinfold verify --known-head F`"
+            ),
         }
     }
 }

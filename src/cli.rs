@@ -23,6 +23,7 @@ mod logging;
 mod metrics;
 mod open;
 mod output;
+mod pin;
 mod query;
 mod rebuild;
 mod registry;
@@ -93,7 +94,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Ingest(ingest) => journal::ingest(global, ingest, output),
         Command::Topic(topic) => topic::run(global, topic, output),
         Command::Seal => journal::stage(global, &Request::Seal, output),
-        Command::Pin => journal::stage(global, &Request::Pin, output),
+        Command::Pin(pin) => pin::run(global, pin, output),
         Command::Register => journal::stage(global, &Request::Register, output),
         Command::Prune { dry_run } => {
             if !dry_run {

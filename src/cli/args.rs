@@ -122,8 +122,8 @@ pub(super) enum Command {
     Topic(Topic),
     /// Seal what waits, now.
     Seal,
-    /// Pin what is sealed, now.
-    Pin,
+    /// Pin what is sealed, now; or audit what is pinned.
+    Pin(Pin),
     /// Register what is pinned, now.
     Register,
     /// Drop from the journal what is done everywhere.
@@ -183,6 +183,21 @@ pub(super) struct Run {
     /// Stop by itself at so many entries.
     #[arg(long, value_name = "N")]
     pub(super) until_size: Option<u64>,
+}
+
+/// `pin`
+#[derive(clap::Args, Debug)]
+pub(super) struct Pin {
+    /// Ask every target for blocks drawn at random, and hash them.
+    #[arg(long)]
+    pub(super) audit: bool,
+    /// How many blocks of each target; `archive.audit_sample` where absent.
+    #[arg(long, value_name = "N", requires = "audit", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) sample: Option<u64>,
+    /// Put back what is lost or altered, from our archive or from another target. Without --audit every block of every
+    /// file is read, ours too.
+    #[arg(long)]
+    pub(super) repair: bool,
 }
 
 /// `ingest`

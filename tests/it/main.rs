@@ -22,6 +22,7 @@ mod dependencies;
 mod deploy;
 mod dictionary;
 mod doctor;
+mod drill;
 #[path = "../harness/embedded.rs"]
 mod embedded;
 mod faults;
@@ -43,12 +44,17 @@ mod readme;
 mod rebuild;
 mod registry_rebuild;
 mod reload;
+mod replica;
 mod rfc6962;
+#[allow(dead_code, reason = "the benches use the rest")]
+#[path = "../harness/segments.rs"]
+mod segments;
 #[path = "../harness/shim.rs"]
 mod shim;
 mod soak;
 mod surface;
 mod tidy;
+mod tiles;
 mod vectors;
 mod verify;
 mod witness;

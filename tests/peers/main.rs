@@ -29,6 +29,7 @@ mod peer;
 mod readers;
 mod recovery;
 mod registry;
+mod replica;
 #[allow(dead_code, reason = "the offline tests use the rest")]
 #[path = "../harness/shim.rs"]
 mod shim;

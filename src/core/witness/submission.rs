@@ -2,7 +2,7 @@
 //!
 //! Read strictly, nothing verified: the checkpoint is handed on as it stands. Spec: c2sp.org/tlog-witness v1.
 
-use crate::core::checkpoint::{read_hash, read_uint};
+use crate::core::checkpoint::read_hash;
 use crate::core::finding::Refused;
 use crate::core::hash::Hash;
 use crate::core::note::{NOTE_BYTES_MAX, to_base64};
@@ -36,7 +36,7 @@ impl<'a> Submission<'a> {
         }
         let (first, mut rest) = body.split_once('\n').ok_or_else(|| refused("no line"))?;
         let old = first.strip_prefix("old ").ok_or_else(|| refused("the first line is not `old SIZE`"))?;
-        let old = Size(read_uint(old)?);
+        let old = read_size(old)?;
         let mut proof = Vec::new();
         loop {
             let (line, after) = rest.split_once('\n').ok_or_else(|| refused("no empty line before the checkpoint"))?;
@@ -56,6 +56,13 @@ impl<'a> Submission<'a> {
         let proof: String = self.proof.iter().map(|hash| format!("{}\n", to_base64(&hash.0))).collect();
         format!("old {}\n{proof}\n{}", self.old, self.checkpoint)
     }
+}
+
+/// A size as logs write it: decimal, no leading zero, below 2^63. Other logs than ours may grow beyond 2^53.
+fn read_size(text: &str) -> Result<Size, Refused> {
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let size = text.parse().ok().filter(|size| is_decimal && *size < 1 << 63).map(Size);
+    size.ok_or_else(|| Refused::non_canonical("add-checkpoint: an old size that is not a decimal below 2^63"))
 }
 
 #[cfg(test)]
@@ -85,6 +92,7 @@ mod tests {
     fn what_no_log_sends_is_refused() {
         let proof = |lines: usize| "PlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw=\n".repeat(lines);
         assert!(Submission::parse(&format!("old 1\n{}\nnote\n", proof(63))).is_ok());
+        assert!(Submission::parse("old 9223372036854775807\n\nnote\n").is_ok());
         for body in [
             String::new(),
             "old 1".to_owned(),
@@ -96,7 +104,7 @@ mod tests {
             "old  1\n\nnote\n".to_owned(),
             "old 1 \n\nnote\n".to_owned(),
             "old 1\r\n\r\nnote\n".to_owned(),
-            "old 9007199254740992\n\nnote\n".to_owned(),
+            "old 9223372036854775808\n\nnote\n".to_owned(),
             "old 1\nPlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw\n\nnote\n".to_owned(),
             "old 1\nPlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkax=\n\nnote\n".to_owned(),
             "old 1\nAAAA\n\nnote\n".to_owned(),
