@@ -31,4 +31,5 @@ pub mod seq;
 pub mod synthetic;
 pub mod tile;
 pub mod time;
+pub mod timestamp;
 pub mod witness;

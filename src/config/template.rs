@@ -107,6 +107,11 @@ required = true
 # timeout = "60s"
 # required = true
 
+# [witness]
+# policy_file = "keys/witness.policy"     # c2sp.org/tlog-policy, with the witnesses' addresses; or policy = "..."
+# mode = "fail-open"            # or "fail-closed": nothing is registered until the quorum signs
+# timeout = "15s"
+
 [http]
 listen = "127.0.0.1:7410"       # /livez /readyz /metrics for all, the read API by token; "" for none
 health_listen = ""              # /livez /readyz /metrics alone, in clear

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::stamps;
 use crate::core::audit::{AnchorSeen, Check, Finding, Report};
 
 /// The JSON object.
@@ -100,6 +101,7 @@ pub(in crate::cli) fn lines(report: &Report) -> Vec<String> {
     if more > 0 {
         lines.push(format!("  and {more} more findings (--findings-max)"));
     }
+    lines.extend(stamps::newest(report));
     lines.extend(report.unproven.iter().map(|what| format!("  unproven: {what}")));
     match (&report.fresh, report.exit) {
         (Some(fresh), _) => lines.push(format!("  confirmed by {} at size {}", fresh.source, fresh.size)),

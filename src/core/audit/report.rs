@@ -382,7 +382,11 @@ const CHECKS: &[(&str, &[Code], &str)] = &[
     ("joins", &[Code::SealLink, Code::SegmentMissing, Code::WrongOrigin], "segments follow one another in one log"),
     ("completeness", &[Code::OffsetGap, Code::OffsetOverlap], "every broker offset is an entry or a declared gap"),
     ("payload", &[Code::FrameDigest, Code::Commitment], "every part has the frame its entry names"),
-    ("anchors", &[Code::BadCosignature, Code::BadTimestamp], "cosignatures verify; time stamps are not checked yet"),
+    (
+        "anchors",
+        &[Code::BadCosignature, Code::BadTimestamp],
+        "cosignatures of known witnesses verify, and time stamps up to the roots given",
+    ),
     (
         "known-head",
         &[Code::RolledBack, Code::Forked, Code::TailMissing],
