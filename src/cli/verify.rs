@@ -6,6 +6,7 @@
 
 mod answer;
 pub(super) mod files;
+mod fleet;
 mod journal;
 mod keys;
 mod registries;
@@ -37,6 +38,9 @@ use remote::Remote;
 const THREADS_MAX: usize = 8;
 
 pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Result<u8, Failure> {
+    if !verify.fleet.is_empty() {
+        return fleet::run(verify, output);
+    }
     let started = Instant::now();
     let is_own = verify.paths.is_empty() && verify.from_ipfs.is_none();
     let config = if is_own || verify.registry.is_some() { Some(load_config(global)?) } else { None };
@@ -206,13 +210,20 @@ fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))
 }
 
+/// The vkeys of a file, one a line.
+fn vkeys_of(path: &Path) -> Result<Vec<Vkey>, Failure> {
+    let text = read(path)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let parse = |line: &str| line.parse().map_err(|_| Failure::usage(format!("{}: not a vkey", path.display())));
+    lines.map(parse).collect()
+}
+
 /// What the verifier holds.
 fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, Failure> {
     let mut input = AuditInput { findings_max: verify.findings_max, ..AuditInput::default() };
     let keys = config.map(|config| config.log.key_file.with_extension("vkey"));
     for path in verify.vkey.iter().cloned().chain(keys.filter(|path| verify.vkey.is_empty() && path.is_file())) {
-        for line in read(&path)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let vkey: Vkey = line.parse().map_err(|_| Failure::usage(format!("{}: not a vkey", path.display())))?;
+        for vkey in vkeys_of(&path)? {
             if vkey.name().ends_with("/recovery") {
                 input.recovery = Some(vkey);
             } else {
@@ -220,7 +231,14 @@ fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, F
             }
         }
     }
-    input.known_head = verify.known_head.as_deref().map(read).transpose()?;
+    input.known_head = match verify.known_head.as_slice() {
+        [] => None,
+        [path] => Some(read(path)?),
+        _ => {
+            let message = "several --known-head: one log has one newest head";
+            return Err(Failure::usage(message).hint("give the newest; --fleet takes one for each member"));
+        }
+    };
     for path in &verify.revoked {
         input.revoked.push(read(path)?);
     }

@@ -31,7 +31,7 @@ use super::seq::Size;
 
 pub use anchors::{AnchorKind, AnchorSeen};
 pub use check::{Checked, check_segment};
-pub use report::{Check, CheckStatus, Finding, Fresh, Report, Severity};
+pub use report::{Check, CheckStatus, Finding, Fresh, Report, Severity, verdict_of};
 pub use sample::sample;
 
 use report::Findings;
