@@ -7,6 +7,7 @@
 mod adopting;
 mod beside;
 mod committer;
+mod contested;
 mod counts;
 mod epoch;
 mod error;
@@ -246,7 +247,12 @@ impl Sidecar {
     /// # Errors
     /// As `step`.
     pub fn settle(&mut self) -> Result<(), SidecarError> {
-        self.catch_up()
+        self.catch_up()?;
+        // Who comes after us begins where the broker says that we end.
+        for intake in &mut self.intakes {
+            intake.confirm(&mut self.writer)?;
+        }
+        self.writer.commit()
     }
 
     /// The open log.
