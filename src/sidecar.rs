@@ -21,6 +21,7 @@ mod left;
 mod leftover;
 mod memo;
 mod newcomers;
+mod observing;
 mod outbox;
 mod pause;
 mod pinning;
@@ -101,6 +102,8 @@ pub struct Sidecar {
     pruned_segments: u64,
     /// The segment before whose seal the broker's ends were last written down.
     observed_for: Option<u64>,
+    /// When they were last written down for whatever reason, in this process.
+    looked_at: Option<Timestamp>,
     /// What a failing disk left unwritten; it is tried again.
     trouble: Option<SidecarError>,
 }
@@ -145,6 +148,7 @@ impl Sidecar {
             pruned_at: None,
             pruned_segments: 0,
             observed_for: None,
+            looked_at: None,
             trouble: None,
         };
         sidecar.meet_newcomers()?;

@@ -136,6 +136,7 @@ pub(crate) fn settings(archive: &Path) -> Settings {
         age_max: u64::MAX,
         entries_min: u64::MAX,
         age_limit: u64::MAX,
+        observe_every: u64::MAX,
         disk_free_min: 0,
         backlog_max: u64::MAX,
         copies_min: 1,

@@ -62,6 +62,8 @@ pub(super) struct Worker {
     /// Assigned to us by the group, and without a topic just now.
     pub(super) skipped: BTreeSet<Key>,
     pub(super) known: BTreeMap<String, Arc<Topic>>,
+    /// The topics of which is known whether they are compacted.
+    pub(super) judged: BTreeSet<String>,
     pub(super) duties: VecDeque<Duty>,
     pub(super) retry_at: Option<Instant>,
     pub(super) check_at: Instant,
@@ -96,6 +98,7 @@ impl Worker {
             owned: BTreeSet::new(),
             skipped: BTreeSet::new(),
             known: BTreeMap::new(),
+            judged: BTreeSet::new(),
             duties: VecDeque::new(),
             retry_at: None,
             check_at: Instant::now(),
