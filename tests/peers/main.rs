@@ -21,6 +21,7 @@ mod campaign;
 #[path = "../harness/cpu.rs"]
 mod cpu;
 mod faults;
+mod fleet;
 mod ingest;
 mod kill;
 mod ledger;
