@@ -22,6 +22,7 @@ mod campaign;
 mod cpu;
 mod faults;
 mod fleet;
+mod gaps;
 mod ingest;
 mod kill;
 mod ledger;
