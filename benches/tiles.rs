@@ -11,6 +11,7 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     reason = "a bench may fail loudly and prints what it measured"
 )]
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Contents, Http, Keep, Kek, Network, Pin, Registry, Source, place};
+use super::{Config, ConfigError, Contents, Delay, Http, Keep, Kek, Network, Pin, Registry, Source, place};
 use crate::core::origin::Origin;
 
 const PREFIX: &str = "PINFOLD__";
@@ -313,6 +313,9 @@ fn validate(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::value("local.keep_archive", message, Some("keep_archive = \"all\"")));
     }
     validate_http(&config.http)?;
+    if config.seal.observe_every < Delay::from_secs(1) {
+        return Err(ConfigError::value("seal.observe_every", "less than a second", None));
+    }
     if config.seal.age_limit < config.seal.age_max {
         return Err(ConfigError::value("seal.age_limit", "less than seal.age_max", None));
     }
