@@ -18,6 +18,7 @@ mod init;
 mod journal;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod key;
 mod known;
 mod logging;
 mod metrics;
@@ -91,6 +92,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Resume => journal::resume(global, output),
         Command::Ingest(ingest) => journal::ingest(global, ingest, output),
         Command::Topic(topic) => topic::run(global, topic, output),
+        Command::Key(key) => key::run(global, key, output),
         Command::Seal => journal::stage(global, &Request::Seal, output),
         Command::Pin => journal::stage(global, &Request::Pin, output),
         Command::Register => journal::stage(global, &Request::Register, output),

@@ -13,11 +13,13 @@ mod error;
 mod feeding;
 mod fold;
 mod halting;
+mod handover;
 mod intake;
 mod known;
 mod lane;
 mod left;
 mod leftover;
+mod logkeys;
 mod memo;
 mod newcomers;
 mod outbox;
@@ -46,8 +48,10 @@ pub use adopting::Adopted;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
+pub use handover::{HandedOver, HandoverError, KeyView};
 pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
+pub use logkeys::LogKeys;
 pub use pause::Pause;
 pub use prune::Pruned;
 pub use reader::{Keys, Reader};
@@ -100,6 +104,8 @@ pub struct Sidecar {
     pruned_segments: u64,
     /// The segment before whose seal the broker's ends were last written down.
     observed_for: Option<u64>,
+    /// For which released segments and keys the old private keys were last looked at.
+    retired_at: Option<(u64, usize)>,
     /// What a failing disk left unwritten; it is tried again.
     trouble: Option<SidecarError>,
 }
@@ -144,9 +150,11 @@ impl Sidecar {
             pruned_at: None,
             pruned_segments: 0,
             observed_for: None,
+            retired_at: None,
             trouble: None,
         };
         sidecar.meet_newcomers()?;
+        sidecar.retire_keys();
         Ok(sidecar)
     }
 

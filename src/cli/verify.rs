@@ -209,8 +209,10 @@ fn read(path: &Path) -> Result<String, Failure> {
 /// What the verifier holds.
 fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, Failure> {
     let mut input = AuditInput { findings_max: verify.findings_max, ..AuditInput::default() };
-    let keys = config.map(|config| config.log.key_file.with_extension("vkey"));
-    for path in verify.vkey.iter().cloned().chain(keys.filter(|path| verify.vkey.is_empty() && path.is_file())) {
+    let own = config.map(|config| &config.log.key_file).filter(|_| verify.vkey.is_empty());
+    let own = own.map(|file| [file.with_extension("vkey"), file.with_file_name("recovery.vkey")]);
+    let own = own.into_iter().flatten().filter(|path| path.is_file());
+    for path in verify.vkey.iter().cloned().chain(own) {
         for line in read(&path)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let vkey: Vkey = line.parse().map_err(|_| Failure::usage(format!("{}: not a vkey", path.display())))?;
             if vkey.name().ends_with("/recovery") {

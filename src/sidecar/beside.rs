@@ -31,6 +31,7 @@ impl Sidecar {
         self.catch_up()?;
         let mut worked = self.take_answers(now)?;
         worked |= self.seal(now)?;
+        self.retire_keys();
         let size = self.writer.journal.state().size();
         if self.writer.keyring.fold_is_due(size) {
             self.writer.keyring.fold(size)?;
@@ -56,7 +57,7 @@ impl Sidecar {
     }
 
     /// Segments whose checkpoint may be shown: sealed, and held by a pin target (with none: by the archive folder).
-    fn released(&self) -> u64 {
+    pub(super) fn released(&self) -> u64 {
         let sealed = self.writer.journal.state().sealed.segments;
         let held_to = |lane: &Lane| {
             self.outbox

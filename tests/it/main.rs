@@ -30,6 +30,7 @@ mod fixtures;
 mod footprint;
 mod idle;
 mod journal;
+mod keys;
 mod leftover;
 mod line;
 mod log_parts;
