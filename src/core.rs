@@ -29,4 +29,5 @@ pub mod rules;
 pub mod segment;
 pub mod seq;
 pub mod synthetic;
+pub mod tile;
 pub mod time;

@@ -19,6 +19,7 @@
 //! | [`ingest`] | the port `Source`: Kafka and files | core |
 //! | [`archive`] | the port `Pinner`: Kubo and folders | core |
 //! | [`registry`] | the port `Registrar`: SQL | core |
+//! | [`tiles`] | the log as C2SP tiles on disk, and the proofs made from them | core |
 //! | [`sidecar`] | the loop; siblings meet here and nowhere else | all above |
 //! | [`config`], [`http`] | configuration; health and metrics | core |
 //! | [`cli`] | one file a command; the only place that prints | everything |
@@ -44,3 +45,4 @@ pub mod keyring;
 pub mod proto;
 pub mod registry;
 pub mod sidecar;
+pub mod tiles;

@@ -45,10 +45,14 @@ mod rebuild;
 mod registry_rebuild;
 mod reload;
 mod rfc6962;
+#[allow(dead_code, reason = "the benches use the rest")]
+#[path = "../harness/segments.rs"]
+mod segments;
 #[path = "../harness/shim.rs"]
 mod shim;
 mod soak;
 mod surface;
 mod tidy;
+mod tiles;
 mod vectors;
 mod verify;
