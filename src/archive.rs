@@ -8,6 +8,7 @@ mod audit;
 mod car;
 pub mod folder;
 pub mod kubo;
+pub mod replica;
 mod walk;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use std::pin::Pin;
 use crate::core::cid::Cid;
 use crate::core::finding::Refused;
 use crate::core::hash::Hash;
+use replica::CarBlock;
 
 pub use audit::audit;
 pub use folder::Folder;
@@ -49,6 +51,18 @@ pub trait Pinner: Send + Sync {
 
     /// Reads every block of `car` back without storing anything. The local file need not exist any more.
     fn check<'a>(&'a self, car: &'a CarFile) -> Answer<'a, Receipt>;
+
+    /// Reads single blocks of `car` back, and gives those the target has damaged or not at all. Where it no longer holds
+    /// the file as a whole, that is all of them. The local file need not exist any more.
+    fn sample<'a>(&'a self, car: &'a CarFile, blocks: &'a [CarBlock]) -> Answer<'a, Vec<Cid>>;
+
+    /// Puts `car` in the place of a copy that is damaged or gone, and reads every block back. What is there and differs
+    /// is set aside where that can be done, and blocks of a wrong hash are removed.
+    fn repair<'a>(&'a self, car: &'a CarFile) -> Answer<'a, Receipt>;
+
+    /// Writes the target's own copy of `car` to the file `into`, every block hashed and every link walked: the bytes of
+    /// our file, whoever kept them. Not synced.
+    fn fetch<'a>(&'a self, car: &'a CarFile, into: &'a Path) -> Answer<'a, ()>;
 
     /// Gives `car` up: the target may forget it. Not there is good.
     fn unpin<'a>(&'a self, car: &'a CarFile) -> Answer<'a, ()>;

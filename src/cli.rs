@@ -24,12 +24,14 @@ mod logging;
 mod metrics;
 mod open;
 mod output;
+mod pin;
 mod query;
 mod rebuild;
 mod registry;
 mod run;
 mod topic;
 mod verify;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -94,7 +96,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Topic(topic) => topic::run(global, topic, output),
         Command::Key(key) => key::run(global, key, output),
         Command::Seal => journal::stage(global, &Request::Seal, output),
-        Command::Pin => journal::stage(global, &Request::Pin, output),
+        Command::Pin(pin) => pin::run(global, pin, output),
         Command::Register => journal::stage(global, &Request::Register, output),
         Command::Prune { dry_run } => {
             if !dry_run {
@@ -107,6 +109,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Query(query) => query::run(global, query, output),
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild, output),
         Command::Registry(command) => registry::run(global, command, output),
+        Command::Witness(command) => witness::run(global, command, output),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Args::command(), "pinfold", &mut text);

@@ -229,10 +229,12 @@ pub struct Limits {
 pub struct Archive {
     /// Copies a segment must have.
     pub copies_min: u64,
-    /// How often copies are sampled.
+    /// How often the copies on each pin target are sampled; `0s` for never.
     pub audit_every: Delay,
-    /// Blocks a sample takes.
+    /// Blocks a sample takes of each target.
     pub audit_sample: u64,
+    /// Whether a file that a sample shows to be damaged is put back at once; else `pin --repair` does it.
+    pub audit_repair: bool,
 }
 
 /// `[local]`
@@ -367,7 +369,7 @@ impl Default for Limits {
 
 impl Default for Archive {
     fn default() -> Archive {
-        Archive { copies_min: 2, audit_every: Delay::from_secs(86_400), audit_sample: 459 }
+        Archive { copies_min: 2, audit_every: Delay::from_secs(86_400), audit_sample: 459, audit_repair: true }
     }
 }
 

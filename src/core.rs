@@ -31,3 +31,4 @@ pub mod seq;
 pub mod synthetic;
 pub mod tile;
 pub mod time;
+pub mod witness;

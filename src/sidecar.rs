@@ -5,6 +5,7 @@
 //! durable; the sidecar is then to be dropped.
 
 mod adopting;
+mod auditing;
 mod beside;
 mod committer;
 mod counts;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use adopting::Adopted;
+pub use auditing::{ReplicaStatus, Schedule, Wanted};
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
@@ -58,7 +60,7 @@ pub use reader::{Keys, Reader};
 pub use rebuild::{Retraced, refill};
 pub use seal::Files;
 pub use settings::Settings;
-pub use status::{PositionStatus, Status, TopicStatus};
+pub use status::{PositionStatus, ReplicaRow, Status, TopicStatus};
 pub use topics::{TopicRow, Topics};
 pub use writer::{Opening, Writer};
 
@@ -67,6 +69,7 @@ use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 use crate::ingest::{Budget, Source};
 use crate::registry::Registrar;
+use auditing::Auditing;
 use intake::Intake;
 use outbox::Outbox;
 use pause::Backlog;
@@ -92,6 +95,7 @@ pub struct Sidecar {
     /// How many sources were fed.
     feeds: u64,
     pinning: Pinning,
+    auditing: Auditing,
     registering: Registering,
     sealer: Sealer,
     settings: Settings,
@@ -131,6 +135,8 @@ impl Sidecar {
         std::fs::create_dir_all(&settings.archive).map_err(SidecarError::file("making", &settings.archive))?;
         leftover::clear(&writer, &settings.archive)?;
         let outbox = Outbox::load(&writer.journal)?;
+        let (archive, schedule) = (settings.archive.clone(), settings.audits);
+        let auditing = Auditing::new(&targets, archive, schedule, runtime.clone(), &writer)?;
         let lane = |name: &str, required| Lane::new(name, required);
         let targets = targets.into_iter().map(|(required, pinner)| (lane(pinner.name(), required), pinner)).collect();
         let registries =
@@ -138,6 +144,7 @@ impl Sidecar {
         let mut sidecar = Sidecar {
             pinning: Pinning::new(targets, settings.archive.clone(), runtime.clone()),
             registering: Registering::new(registries, writer.origin(), settings.archive.clone(), runtime.clone()),
+            auditing,
             sealer: Sealer::default(),
             workers: Workers::start(settings.threads)?,
             writer,
@@ -171,6 +178,7 @@ impl Sidecar {
 
     /// Goes on with other clients of the same targets and registries, and lets sources connect anew: secrets changed.
     pub fn reconnect(&mut self, pinners: Vec<Arc<dyn Pinner>>, registrars: Vec<Arc<dyn Registrar>>) {
+        self.auditing.reconnect(&pinners);
         self.pinning.reconnect(pinners);
         self.registering.reconnect(registrars);
         self.intakes.iter_mut().for_each(|intake| intake.source().reconnect());

@@ -12,7 +12,9 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::car::{self, Fault};
+use super::replica::{self, CarBlock};
 use super::{Answer, CarFile, Contents, Network, PinError, Pinner, Receipt};
+use crate::core::cid::Cid;
 use crate::core::hash::Hash;
 
 /// A target of kind `folder`.
@@ -88,6 +90,53 @@ impl Folder {
         })
     }
 
+    fn sample_blocking(&self, car: &CarFile, blocks: &[CarBlock]) -> Result<Vec<Cid>, PinError> {
+        let place = self.place(car);
+        let failed = |error: io::Error| self.failed("read back", &place, &error);
+        let file = match File::open(&place) {
+            // A folder that is not there has lost nothing; a file has.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.path.is_dir() => {
+                return Ok(blocks.iter().map(|block| block.cid).collect());
+            }
+            opened => opened.map_err(failed)?,
+        };
+        let mut bad = Vec::new();
+        for block in blocks {
+            match replica::holds(&file, block) {
+                Ok(true) => {}
+                Ok(false) => bad.push(block.cid),
+                // A sector that does not read is as lost as one that reads wrong.
+                Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => bad.push(block.cid),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(bad)
+    }
+
+    /// Sets another file of that name aside, durably, and pins again.
+    fn repair_blocking(&self, car: &CarFile) -> Result<Receipt, PinError> {
+        car::check_own(car)?;
+        let place = self.place(car);
+        let is_there = place.try_exists().map_err(|error| self.failed("look for", &place, &error))?;
+        if is_there && self.check_blocking(car).is_err() {
+            let aside = set_aside(&place).map_err(|error| self.failed("set aside", &place, &error))?;
+            tracing::warn!(target_name = self.name, file = %aside.display(), "a damaged copy was set aside");
+        }
+        self.pin_blocking(car)
+    }
+
+    fn fetch_blocking(&self, car: &CarFile, into: &Path) -> Result<(), PinError> {
+        self.check_blocking(car)?;
+        let place = self.place(car);
+        fs::copy(&place, into).map_err(|error| self.failed("copy", &place, &error))?;
+        // The copy, not the file it was made of, is what will be used.
+        match car::check(into, car.root) {
+            Ok(_) => Ok(()),
+            Err(Fault::Io(error)) => Err(self.failed("copy", &place, &error)),
+            Err(Fault::Bytes(fault)) => Err(PinError::Tampered { target: self.name.clone(), fault }),
+        }
+    }
+
     fn unpin_blocking(&self, car: &CarFile) -> Result<(), PinError> {
         let place = self.place(car);
         match fs::remove_file(&place).and_then(|()| File::open(&self.path)?.sync_all()) {
@@ -156,6 +205,20 @@ impl Pinner for Folder {
         self.answer(car, Folder::check_blocking)
     }
 
+    fn sample<'a>(&'a self, car: &'a CarFile, blocks: &'a [CarBlock]) -> Answer<'a, Vec<Cid>> {
+        let blocks = blocks.to_vec();
+        self.answer(car, move |folder, car| folder.sample_blocking(car, &blocks))
+    }
+
+    fn repair<'a>(&'a self, car: &'a CarFile) -> Answer<'a, Receipt> {
+        self.answer(car, Folder::repair_blocking)
+    }
+
+    fn fetch<'a>(&'a self, car: &'a CarFile, into: &'a Path) -> Answer<'a, ()> {
+        let into = into.to_owned();
+        self.answer(car, move |folder, car| folder.fetch_blocking(car, &into))
+    }
+
     fn unpin<'a>(&'a self, car: &'a CarFile) -> Answer<'a, ()> {
         self.answer(car, Folder::unpin_blocking)
     }
@@ -169,7 +232,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Renames, but never over something.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Some network file systems do not know the flag. There two processes that pin different files under one name
         // at the same moment could still collide; the read back notices.
@@ -180,6 +243,26 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         renamed => Ok(renamed?),
     }
 }
+
+/// Gives a file another name in its folder, `NAME.damaged-N`, durably. No reader takes that for an archive's.
+pub(super) fn set_aside(place: &Path) -> io::Result<PathBuf> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    for n in 1..=ASIDE_MAX {
+        let aside = place.with_file_name(format!("{name}.damaged-{n}"));
+        match rename_new(place, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            renamed => {
+                renamed?;
+                File::open(place.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+                return Ok(aside);
+            }
+        }
+    }
+    Err(io::Error::other(format!("{ASIDE_MAX} damaged copies stand there already")))
+}
+
+/// Damaged copies of one file that are kept. More of them is a disk to be replaced, not a file to be repaired.
+const ASIDE_MAX: u32 = 100;
 
 fn hash_file(path: &Path) -> io::Result<Hash> {
     let mut file = File::open(path)?;
@@ -197,7 +280,6 @@ fn hash_file(path: &Path) -> io::Result<Hash> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::cid::Cid;
 
     const PROOF: &[u8] = include_bytes!("../../tests/vectors/pinfold-v1/log/000002.proof.car");
 
@@ -263,6 +345,22 @@ mod tests {
         fs::write(&at.kept, kept).unwrap();
         let error = at.folder.check(&at.car).await.unwrap_err();
         assert!(matches!(error, PinError::Tampered { .. }) && !error.halts(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_repair_sets_the_damaged_file_aside_and_a_sound_one_stays() {
+        let at = place();
+        let first = at.folder.pin(&at.car).await.unwrap();
+        assert_eq!(at.folder.repair(&at.car).await.unwrap(), first);
+        for n in 1..3 {
+            fs::write(&at.kept, b"rot").unwrap();
+            assert_eq!(at.folder.repair(&at.car).await.unwrap(), first);
+            assert_eq!(fs::read(&at.kept).unwrap(), PROOF);
+            let aside = at.kept.with_file_name(format!("000002.proof.car.damaged-{n}"));
+            assert_eq!(fs::read(aside).unwrap(), b"rot");
+        }
+        fs::remove_file(&at.kept).unwrap();
+        assert_eq!(at.folder.repair(&at.car).await.unwrap(), first, "a lost file comes back");
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use crate::keyring::{self, Kek, Keyring};
 use crate::registry::Registrar;
 use crate::registry::snowflake::{Options, Snowflake};
 use crate::registry::sqlite::Sqlite;
-use crate::sidecar::{LogKeys, Settings, Sidecar, SidecarError, TopicRule, Which, Writer};
+use crate::sidecar::{LogKeys, Schedule, Settings, Sidecar, SidecarError, TopicRule, Wanted, Which, Writer};
 
 /// Opens the log for writing. The caller is its one owner.
 pub(super) fn sidecar(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Sidecar, Failure> {
@@ -104,6 +104,10 @@ pub(super) fn settings(config: &Config) -> Settings {
         age_limit: config.seal.age_limit.micros(),
         disk_free_min: config.limits.disk_free_min.0,
         backlog_max: config.limits.backlog_max.0,
+        audits: Schedule {
+            every: config.archive.audit_every.micros(),
+            wanted: Wanted { blocks: Some(config.archive.audit_sample), repairs: config.archive.audit_repair },
+        },
         copies_min: config.archive.copies_min,
         tenant: config.log.tenant.clone(),
         keep_journal: match config.local.keep_journal {

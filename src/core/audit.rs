@@ -12,6 +12,7 @@ mod check;
 mod damage;
 mod heads;
 mod payload;
+pub mod places;
 mod report;
 mod sample;
 

@@ -18,6 +18,10 @@ impl Sidecar {
         let may_start = |lane: &Lane, before: u64| {
             lane.is_due(now) && self.outbox.first_open(|task| task.is_for(&lane.name)).is_some_and(|n| n < before)
         };
+        let sealed = self.writer.journal.state().sealed.segments;
+        if self.auditing.is_due(&self.outbox, sealed, now) {
+            return true;
+        }
         let shown = self.released().max(1);
         self.is_seal_to_do(now)
             || self.writer.keyring.fold_is_due(self.writer.journal.state().size())
@@ -47,11 +51,13 @@ impl Sidecar {
         let names: Vec<String> = self.registering.lanes().map(|lane| lane.name.clone()).collect();
         let pinned = self.pinning.take(&mut self.writer, &mut self.outbox, &names, now)?;
         let registered = self.registering.take(&mut self.writer, &mut self.outbox, now)?;
-        Ok(pinned + registered > 0)
+        let audited = self.auditing.take(&mut self.writer, now)?;
+        Ok(pinned + registered + audited > 0)
     }
 
     pub(super) fn start_requests(&mut self, now: Timestamp) -> Result<(), SidecarError> {
         self.pinning.start(&self.writer, &self.outbox, now)?;
+        self.auditing.start(&mut self.writer, &self.outbox, now)?;
         let released = self.released();
         self.registering.start(&mut self.writer, &mut self.outbox, &self.settings, released, now)
     }

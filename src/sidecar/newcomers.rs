@@ -41,6 +41,7 @@ impl Sidecar {
             }
             self.writer.put_row(&row, Some(segments.to_be_bytes().to_vec()));
         }
+        self.auditing.meet_newcomers(&mut self.writer, at);
         self.writer.commit()
     }
 

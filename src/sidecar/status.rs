@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::lane::Lane;
-use super::{Pause, Sidecar};
+use super::{Pause, ReplicaStatus, Sidecar};
 use crate::core::time::Timestamp;
 use crate::journal::Halt;
 
@@ -46,6 +46,8 @@ pub struct Status {
     pub paused: Option<&'static str>,
     /// Who does not answer, with the words of the last failure.
     pub waiting_for: BTreeMap<String, String>,
+    /// The last audit of each pin target.
+    pub replicas: BTreeMap<String, ReplicaRow>,
     /// Entries by kind.
     pub entries: BTreeMap<String, u64>,
     /// Quarantined records by reason.
@@ -92,6 +94,31 @@ pub struct PositionStatus {
     pub next_offset: u64,
     /// Records behind the last stable offset; null where nobody can tell.
     pub lag: Option<u64>,
+}
+
+/// The last audit of a pin target.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplicaRow {
+    /// When; null before the first.
+    pub audited_at: Option<String>,
+    /// Blocks asked for.
+    pub sampled: u64,
+    /// Those that were missing or something else.
+    pub failed: u64,
+    /// Files they belong to.
+    pub damaged_files: u64,
+    /// Those of them that were put back.
+    pub repaired_files: u64,
+    /// Files of our own archive that were put back from a target.
+    pub restored_files: u64,
+}
+
+impl From<&ReplicaStatus> for ReplicaRow {
+    fn from(last: &ReplicaStatus) -> ReplicaRow {
+        let &ReplicaStatus { at, sampled, failed, damaged_files, repaired_files, restored_files } = last;
+        let audited_at = (sampled > 0).then(|| at.to_string());
+        ReplicaRow { audited_at, sampled, failed, damaged_files, repaired_files, restored_files }
+    }
 }
 
 /// A halt.
@@ -148,6 +175,7 @@ impl Sidecar {
             halted: journal.halted.as_ref().map(HaltStatus::from),
             paused: self.paused.map(Pause::as_str),
             waiting_for: self.waiting_for(),
+            replicas: self.replicas().map(|(name, last)| (name, ReplicaRow::from(last))).collect(),
             entries: counts.entries.clone(),
             quarantined_by_reason: counts.quarantined.clone(),
             gaps_by_reason: counts.gaps.clone(),
@@ -165,7 +193,8 @@ impl Sidecar {
     fn last_success(&self) -> Vec<(&'static str, String, u64)> {
         let at = |stage: &'static str, lane: &Lane| Some((stage, lane.name.clone(), lane.last_success?.0 / 1_000_000));
         let pins = self.pinning.lanes().filter_map(|lane| at("pin", lane));
-        pins.chain(self.registering.lanes().filter_map(|lane| at("register", lane))).collect()
+        let audits = self.auditing_lanes().filter_map(|lane| at("audit", lane));
+        pins.chain(audits).chain(self.registering.lanes().filter_map(|lane| at("register", lane))).collect()
     }
 
     fn positions_status(&self) -> Vec<PositionStatus> {
@@ -194,6 +223,9 @@ impl Sidecar {
         let registries = self.registering.lanes().map(|lane| lanes("registry", lane));
         let sources = self.intakes.iter().filter_map(super::intake::Intake::trouble);
         let disk = self.trouble.iter().map(|error| ("log".to_owned(), error.to_string()));
-        pins.chain(registries).chain(sources).chain(disk).filter(|(_, trouble)| !trouble.is_empty()).collect()
+        let mut troubles: BTreeMap<String, String> =
+            pins.chain(registries).chain(sources).chain(disk).filter(|(_, trouble)| !trouble.is_empty()).collect();
+        troubles.extend(self.replica_trouble());
+        troubles
     }
 }

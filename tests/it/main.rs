@@ -22,6 +22,7 @@ mod dependencies;
 mod deploy;
 mod dictionary;
 mod doctor;
+mod drill;
 #[path = "../harness/embedded.rs"]
 mod embedded;
 mod faults;
@@ -44,6 +45,7 @@ mod readme;
 mod rebuild;
 mod registry_rebuild;
 mod reload;
+mod replica;
 mod rfc6962;
 #[allow(dead_code, reason = "the benches use the rest")]
 #[path = "../harness/segments.rs"]
@@ -56,3 +58,6 @@ mod tidy;
 mod tiles;
 mod vectors;
 mod verify;
+mod witness;
+#[path = "../harness/witness.rs"]
+mod witness_table;
