@@ -17,6 +17,7 @@ mod adopt;
 #[path = "../harness/binary.rs"]
 mod binary;
 mod bodies;
+mod bundle;
 mod demo;
 mod dependencies;
 mod deploy;
