@@ -20,6 +20,7 @@ mod init;
 mod journal;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod key;
 mod known;
 mod logging;
 mod metrics;
@@ -98,6 +99,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Resume => journal::resume(global, output),
         Command::Ingest(ingest) => journal::ingest(global, ingest, output),
         Command::Topic(topic) => topic::run(global, topic, output),
+        Command::Key(key) => key::run(global, key, output),
         Command::Seal => journal::stage(global, &Request::Seal, output),
         Command::Pin(pin) => pin::run(global, pin, output),
         Command::Register => journal::stage(global, &Request::Register, output),

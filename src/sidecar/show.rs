@@ -18,17 +18,7 @@ impl Sidecar {
     /// # Errors
     /// A halt where what is stored does not read; `File` where the archive lacks it.
     pub fn show(&self, seq: Seq) -> Result<Option<Value>, SidecarError> {
-        let state = self.writer.journal.state();
-        if seq >= state.size().next_seq() {
-            return Ok(None);
-        }
-        let bytes = if seq >= state.kept_from {
-            let mut leaves = self.writer.journal.leaves(seq, seq.size())?;
-            leaves.next().transpose()?.map(|entry| entry.leaf)
-        } else {
-            self.archived(seq, false)?.map(|entry| entry.leaf)
-        };
-        let Some(bytes) = bytes else { return Ok(None) };
+        let Some(bytes) = self.leaf(seq)? else { return Ok(None) };
         let leaf = own("a stored leaf", Leaf::decode(&bytes))?;
         let clear = serde_json::to_value(ClearJson(&leaf)).unwrap_or_default();
         let segment = self.segment_of(seq)?;
@@ -48,6 +38,22 @@ impl Sidecar {
             "segment": segment.as_ref().map(|row| row.segment),
             "seal_cid": segment.map(|row| row.seal.to_string()),
         })))
+    }
+
+    /// The bytes of the leaf at `seq`; `None` where the log has none.
+    ///
+    /// # Errors
+    /// As `show`.
+    pub(super) fn leaf(&self, seq: Seq) -> Result<Option<Vec<u8>>, SidecarError> {
+        let state = self.writer.journal.state();
+        if seq >= state.size().next_seq() {
+            return Ok(None);
+        }
+        if seq < state.kept_from {
+            return Ok(self.archived(seq, false)?.map(|entry| entry.leaf));
+        }
+        let mut leaves = self.writer.journal.leaves(seq, seq.size())?;
+        Ok(leaves.next().transpose()?.map(|entry| entry.leaf))
     }
 
     fn segment_of(&self, seq: Seq) -> Result<Option<SealRow>, SidecarError> {

@@ -18,6 +18,7 @@ mod anchoring;
 #[path = "../harness/binary.rs"]
 mod binary;
 mod bodies;
+mod bundle;
 mod demo;
 mod dependencies;
 mod deploy;
@@ -33,6 +34,7 @@ mod fleet;
 mod footprint;
 mod idle;
 mod journal;
+mod keys;
 mod leftover;
 mod line;
 mod log_parts;
