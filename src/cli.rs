@@ -34,6 +34,7 @@ mod registry;
 mod released;
 mod run;
 mod tiles;
+mod token;
 mod topic;
 mod verify;
 mod witness;
@@ -113,6 +114,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Prove(prove) => prove::run(global, prove, output),
         Command::Check(check) => check::run(check, output),
         Command::Tiles(command) => tiles::run(global, command, output),
+        Command::Token(command) => token::run(global, command, output),
         Command::Show { seq } => journal::show(global, *seq, output),
         Command::Query(query) => query::run(global, query, output),
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild, output),

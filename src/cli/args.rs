@@ -144,6 +144,9 @@ pub(super) enum Command {
     /// The log as tlog-tiles, for monitors, witnesses and web servers.
     #[command(subcommand)]
     Tiles(Tiles),
+    /// Who may read over HTTP.
+    #[command(subcommand)]
+    Token(Token),
     /// One entry, as anyone may see it.
     Show {
         /// Its place in the log.
@@ -365,6 +368,26 @@ pub(super) enum Tiles {
     Export {
         /// Where: a directory of its own.
         dir: PathBuf,
+    },
+}
+
+/// `token`
+#[derive(Subcommand, Debug)]
+pub(super) enum Token {
+    /// Make one; it is printed once. A running sidecar takes it after SIGHUP.
+    Add {
+        /// Whom or what it is for.
+        name: String,
+        /// What it may do; `auditor` reads.
+        #[arg(long, default_value = "auditor")]
+        role: String,
+    },
+    /// Those there are, without the secrets.
+    List,
+    /// Take one away. A running sidecar refuses it after SIGHUP.
+    Revoke {
+        /// Its id, as `list` has it.
+        id: String,
     },
 }
 

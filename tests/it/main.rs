@@ -32,6 +32,7 @@ mod feeding;
 mod fixtures;
 mod fleet;
 mod footprint;
+mod http;
 mod idle;
 mod journal;
 mod keys;
