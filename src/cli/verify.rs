@@ -44,7 +44,7 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
     let runtime = super::runtime()?;
     let beside = config.as_ref().map(|config| Beside::ask(global, verify, config, is_own, &input, &runtime));
     let beside = beside.transpose()?;
-    let source = Source::open(global, verify, config.as_ref())?;
+    let source = Source::open(global, verify, config.as_ref(), output)?;
     let seed = verify.seed.unwrap_or_else(any_seed);
     input.payload_sample = verify.sample.map(|count| audit::sample(source.segments(), count, seed));
     let head = beside.as_ref().and_then(|beside| beside.head.as_deref());
@@ -76,21 +76,30 @@ enum Source {
 }
 
 impl Source {
-    fn open(global: &Global, verify: &args::Verify, config: Option<&Config>) -> Result<Source, Failure> {
+    fn open(
+        global: &Global,
+        verify: &args::Verify,
+        config: Option<&Config>,
+        output: &Output,
+    ) -> Result<Source, Failure> {
         if let Some(url) = &verify.from_ipfs {
             let cid =
                 verify.cid.as_deref().ok_or_else(|| Failure::usage("--from-ipfs needs --cid, the newest seal"))?;
             // An auditor has no configuration; where there is one it may know the node's password.
             let found = if config.is_none() { load_config(global).ok() } else { None };
-            let remote = Remote::open(url, cid, config.or(found.as_ref()), global.timeout)?;
+            let remote = Remote::open(url, cid, config.or(found.as_ref()), global.timeout, output)?;
             return Ok(Source::Remote(Box::new(remote)));
         }
         let dir = match (verify.paths.as_slice(), config) {
             ([], Some(config)) => config.log.data.join("archive"),
             ([dir], _) if dir.is_dir() => archive_of(dir),
-            (paths, _) => return Ok(Source::Files { files: Files::of_files(paths)?, dir: None }),
+            (paths, _) => return Ok(Source::files(Files::of_files(paths)?, None, global)),
         };
-        Ok(Source::Files { files: Files::of_dir(&dir)?, dir: Some(dir) })
+        Ok(Source::files(Files::of_dir(&dir)?, Some(dir), global))
+    }
+
+    fn files(files: Files, dir: Option<PathBuf>, global: &Global) -> Source {
+        Source::Files { files: files.within(global.timeout), dir }
     }
 
     fn archive(&self) -> &dyn Archive {
@@ -241,9 +250,9 @@ pub(super) fn audit(
 ) -> Result<Report, Failure> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let wrong_call = |refused: Refused| Failure::usage(format!("a note in hand: {}", refused.what));
+    let bar = output.bar("segments", segments);
     let report = crate::archive::audit(archive, segments, input, threads, |audit| {
-        output.progress(&format!("{} of {segments} segments, {} entries", audit.next_segment(), audit.size()));
+        bar.at(audit.next_segment(), || format!(", {} entries", audit.size()));
     });
-    output.progress("");
     report.map_err(wrong_call)
 }

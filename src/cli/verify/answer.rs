@@ -102,5 +102,10 @@ pub(super) fn text(report: &Report, seconds: f64) -> String {
         ),
         _ => {}
     }
-    lines.join("\n")
+    lines.iter().map(|line| plain(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// A line without what would move a terminal's cursor: names and texts of the archive may be anybody's.
+fn plain(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

@@ -4,14 +4,18 @@
 //! kept: a file lies in a directory of our own until it was opened, so that neither disk nor memory grows with the log.
 //! A segment whose seal is missing or damaged does not hide those before it: `skip` leads around it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use super::super::output::Output;
 use super::super::{Failure, open};
 use super::files::SEGMENTS_MAX;
 use crate::archive::PinError;
@@ -23,12 +27,16 @@ use crate::core::finding::{Code, Refused};
 use crate::core::rules::Fault;
 use crate::core::segment::{Seal, skip_of};
 
+/// Seals asked for at once: each call is a connection of its own.
+const SEALS_AT_ONCE: usize = 16;
+/// Calls in a row without an answer after which the node counts as gone.
+const SILENCES_MAX: u32 = 32;
+
 /// The archive of one log on a node.
 pub(super) struct Remote {
     node: Kubo,
     runtime: tokio::runtime::Runtime,
-    /// When the caller's patience ends.
-    deadline: Option<Instant>,
+    patience: Patience,
     dir: Scratch,
     files: AtomicU64,
     seals: BTreeMap<u64, Known>,
@@ -56,13 +64,17 @@ impl Remote {
         cid: &str,
         config: Option<&Config>,
         timeout: Option<Duration>,
+        output: &Output,
     ) -> Result<Remote, Failure> {
         let newest: Cid = cid.parse().map_err(|_| Failure::usage(format!("--cid {cid}: not a CID of the format")))?;
         let node = open::node_at(url, config, timeout)?;
         let mut remote = Remote {
             node,
             runtime: super::super::runtime()?,
-            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            patience: Patience {
+                deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+                silences: AtomicU32::new(0),
+            },
             dir: Scratch::make()?,
             files: AtomicU64::new(0),
             seals: BTreeMap::new(),
@@ -70,7 +82,7 @@ impl Remote {
             fault: None,
             is_proof_only: AtomicBool::new(false),
         };
-        remote.walk(newest);
+        remote.walk(newest, output);
         Ok(remote)
     }
 
@@ -84,9 +96,10 @@ impl Remote {
         self.fault.as_ref()
     }
 
-    fn walk(&mut self, newest: Cid) {
+    fn walk(&mut self, newest: Cid, output: &Output) {
         let place = format!("seal {newest}");
-        let seal = match self.seal(newest) {
+        let first = self.runtime.block_on(seal(&self.node, &self.patience, newest));
+        let seal = match first {
             Ok(seal) if seal.segment < SEGMENTS_MAX => seal,
             Ok(seal) => {
                 let limit = format!("a segment number below {SEGMENTS_MAX}");
@@ -104,49 +117,15 @@ impl Remote {
             Err(Known::Seal { .. }) => return,
         };
         self.segments = seal.segment + 1;
-        let mut ahead = BTreeMap::from([(seal.segment, newest)]);
-        while let Some((segment, cid)) = ahead.pop_last() {
-            let known = match self.seal(cid) {
-                Ok(seal) if seal.segment == segment => {
-                    // The nearer link wins; whether both are right is the audit's question.
-                    if let Some(skip) = seal.skip.filter(|_| segment > 0) {
-                        ahead.entry(skip_of(segment)).or_insert(skip);
-                    }
-                    if let Some((previous, link)) = segment.checked_sub(1).zip(seal.prev_seal) {
-                        ahead.insert(previous, link);
-                    }
-                    Known::Seal { cid, payload: seal.payload }
-                }
-                Ok(seal) => {
-                    let what = format!("seal {cid} is of segment {}, linked as that of {segment}", seal.segment);
-                    Known::Bad(Refused::new(Code::SealLink, what))
-                }
-                Err(known) => known,
-            };
-            self.seals.insert(segment, known);
-        }
+        let bar = output.bar("seals", self.segments);
+        let mut walk = Walk::from(newest, seal);
+        self.runtime.block_on(walk.run(&self.node, &self.patience, |seals| bar.at(seals, String::new)));
+        self.seals = walk.seals;
     }
 
-    fn seal(&self, cid: Cid) -> Result<Seal, Known> {
-        let block = self.wait(self.node.block(cid, Reach::Network)).map_err(|error| match error {
-            PinError::Tampered { fault, .. } => Known::Bad(fault),
-            error => Known::Unreached(error.to_string()),
-        })?;
-        Seal::decode(&block).map_err(Known::Bad)
-    }
-
-    /// Runs a call, at most until the deadline.
+    /// Runs a call, as long as there is patience.
     fn wait<T>(&self, call: impl Future<Output = Result<T, PinError>>) -> Result<T, PinError> {
-        let Some(deadline) = self.deadline else { return self.runtime.block_on(call) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.runtime.block_on(async { tokio::time::timeout(left, call).await }).unwrap_or_else(|_| {
-            Err(PinError::Retry {
-                target: "ipfs".to_owned(),
-                doing: "fetching".to_owned(),
-                why: "not done in time".to_owned(),
-                hint: "give it more with --timeout".to_owned(),
-            })
-        })
+        self.runtime.block_on(self.patience.wait(call))
     }
 
     fn fetch(&self, root: Cid) -> io::Result<Box<dyn Read + '_>> {
@@ -171,6 +150,124 @@ impl Remote {
         }
         self.is_proof_only.store(true, Ordering::Relaxed);
         Ok(None)
+    }
+}
+
+/// The walk from the newest seal to all others, many at once: `prev_seal` alone would be one call after the other, and
+/// over `skip` the calls fan out. Where two seals name different ones for a segment, the nearer one counts, whichever
+/// answers first; whether both are right is the audit's question.
+struct Walk {
+    seals: BTreeMap<u64, Known>,
+    /// The seal of each segment so far named, and the segment that names it.
+    named: BTreeMap<u64, (Cid, u64)>,
+    /// Segments to ask for.
+    ahead: BTreeSet<u64>,
+}
+
+impl Walk {
+    fn from(newest: Cid, seal: Seal) -> Walk {
+        let named = BTreeMap::from([(seal.segment, (newest, u64::MAX))]);
+        let mut walk = Walk { seals: BTreeMap::new(), named, ahead: BTreeSet::new() };
+        walk.take(seal.segment, newest, Ok(seal));
+        walk
+    }
+
+    async fn run(&mut self, node: &Kubo, patience: &Patience, done: impl Fn(u64)) {
+        let mut answers = FuturesUnordered::new();
+        loop {
+            while answers.len() < SEALS_AT_ONCE
+                && let Some(segment) = self.ahead.pop_last()
+                && let Some((cid, _)) = self.named.get(&segment).copied()
+            {
+                answers.push(async move { (segment, cid, seal(node, patience, cid).await) });
+            }
+            let Some((segment, cid, answer)) = answers.next().await else { return };
+            self.take(segment, cid, answer);
+            done(self.seals.len() as u64);
+        }
+    }
+
+    fn take(&mut self, segment: u64, cid: Cid, answer: Result<Seal, Known>) {
+        if self.named.get(&segment).is_none_or(|(named, _)| *named != cid) {
+            return;
+        }
+        let known = match answer {
+            Ok(seal) if seal.segment == segment => {
+                if let Some(skip) = seal.skip.filter(|_| segment > 0) {
+                    self.name(skip_of(segment), skip, segment);
+                }
+                if let Some((previous, link)) = segment.checked_sub(1).zip(seal.prev_seal) {
+                    self.name(previous, link, segment);
+                }
+                Known::Seal { cid, payload: seal.payload }
+            }
+            Ok(seal) => {
+                let what = format!("seal {cid} is of segment {}, linked as that of {segment}", seal.segment);
+                Known::Bad(Refused::new(Code::SealLink, what))
+            }
+            Err(known) => known,
+        };
+        self.seals.insert(segment, known);
+    }
+
+    /// Segment `by` names `cid` as the seal of `segment`.
+    fn name(&mut self, segment: u64, cid: Cid, by: u64) {
+        let known = self.named.get(&segment).copied();
+        if known.is_some_and(|(_, nearer)| nearer < by) {
+            return;
+        }
+        self.named.insert(segment, (cid, by));
+        if known.is_none_or(|(known, _)| known != cid) {
+            self.ahead.insert(segment);
+        }
+    }
+}
+
+async fn seal(node: &Kubo, patience: &Patience, cid: Cid) -> Result<Seal, Known> {
+    let block = patience.wait(node.block(cid, Reach::Network)).await.map_err(|error| match error {
+        PinError::Tampered { fault, .. } => Known::Bad(fault),
+        error => Known::Unreached(error.to_string()),
+    })?;
+    Seal::decode(&block).map_err(Known::Bad)
+}
+
+/// How long a node is waited for.
+struct Patience {
+    /// When the caller's time is over.
+    deadline: Option<Instant>,
+    /// Calls in a row that were not answered.
+    silences: AtomicU32,
+}
+
+impl Patience {
+    /// Waits for a call: not beyond the deadline, and not at all once the node has stopped to answer. Each call has its
+    /// own time-out, and a log has more segments than anybody would wait for.
+    async fn wait<T>(&self, call: impl Future<Output = Result<T, PinError>>) -> Result<T, PinError> {
+        if self.silences.load(Ordering::Relaxed) >= SILENCES_MAX {
+            return Err(given_up("it stopped answering"));
+        }
+        let answer = match self.deadline {
+            None => call.await,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let answer = tokio::time::timeout(left, call).await;
+                answer.unwrap_or_else(|_| Err(given_up("not done in time")))
+            }
+        };
+        match &answer {
+            Err(PinError::Retry { .. }) => drop(self.silences.fetch_add(1, Ordering::Relaxed)),
+            _ => self.silences.store(0, Ordering::Relaxed),
+        }
+        answer
+    }
+}
+
+fn given_up(why: &str) -> PinError {
+    PinError::Retry {
+        target: "ipfs".to_owned(),
+        doing: "fetching".to_owned(),
+        why: why.to_owned(),
+        hint: "give it more time with --timeout".to_owned(),
     }
 }
 
@@ -203,14 +300,24 @@ fn io_error(error: PinError) -> io::Error {
     }
 }
 
+/// Names tried for a directory of our own.
+const SCRATCH_TRIES: u32 = 100;
+
 /// A directory of our own, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn make() -> Result<Scratch, Failure> {
-        let dir = std::env::temp_dir().join(format!("pinfold-verify-{}", std::process::id()));
-        DirBuilder::new().mode(0o700).create(&dir).map_err(|e| Failure::file("making", &dir, &e))?;
-        Ok(Scratch(dir))
+        // What is there is another's, or was left by a process that was killed.
+        for n in 0..SCRATCH_TRIES {
+            let dir = std::env::temp_dir().join(format!("pinfold-verify-{}-{n}", std::process::id()));
+            match DirBuilder::new().mode(0o700).create(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && n + 1 < SCRATCH_TRIES => {}
+                Err(error) => return Err(Failure::file("making", &dir, &error)),
+                Ok(()) => return Ok(Scratch(dir)),
+            }
+        }
+        Err(Failure::new(3, "file", "making a directory for fetched files"))
     }
 }
 
