@@ -3,6 +3,7 @@
 //! Commands that need the journal go through `control`: while `run` lives it answers over the control socket, else
 //! this process opens the journal itself, and both give the same answer. Contract: surface.md, Commands.
 
+mod anchors;
 mod args;
 mod config;
 mod confirm;
@@ -23,12 +24,14 @@ mod logging;
 mod metrics;
 mod open;
 mod output;
+mod pin;
 mod query;
 mod rebuild;
 mod registry;
 mod run;
 mod topic;
 mod verify;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -92,7 +95,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Ingest(ingest) => journal::ingest(global, ingest, output),
         Command::Topic(topic) => topic::run(global, topic, output),
         Command::Seal => journal::stage(global, &Request::Seal, output),
-        Command::Pin => journal::stage(global, &Request::Pin, output),
+        Command::Pin(pin) => pin::run(global, pin, output),
         Command::Register => journal::stage(global, &Request::Register, output),
         Command::Prune { dry_run } => {
             if !dry_run {
@@ -105,6 +108,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Query(query) => query::run(global, query, output),
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild, output),
         Command::Registry(command) => registry::run(global, command, output),
+        Command::Witness(command) => witness::run(global, command, output),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Args::command(), "pinfold", &mut text);

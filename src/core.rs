@@ -29,4 +29,6 @@ pub mod rules;
 pub mod segment;
 pub mod seq;
 pub mod synthetic;
+pub mod tile;
 pub mod time;
+pub mod witness;

@@ -122,8 +122,8 @@ pub(super) enum Command {
     Topic(Topic),
     /// Seal what waits, now.
     Seal,
-    /// Pin what is sealed, now.
-    Pin,
+    /// Pin what is sealed, now; or audit what is pinned.
+    Pin(Pin),
     /// Register what is pinned, now.
     Register,
     /// Drop from the journal what is done everywhere.
@@ -146,6 +146,9 @@ pub(super) enum Command {
     /// Registry tables.
     #[command(subcommand)]
     Registry(Registry),
+    /// Be a witness of logs: cosign what continues what was cosigned before. Needs no log of its own.
+    #[command(subcommand)]
+    Witness(Witness),
     /// Completions for a shell.
     Completions {
         /// Which shell.
@@ -180,6 +183,21 @@ pub(super) struct Run {
     /// Stop by itself at so many entries.
     #[arg(long, value_name = "N")]
     pub(super) until_size: Option<u64>,
+}
+
+/// `pin`
+#[derive(clap::Args, Debug)]
+pub(super) struct Pin {
+    /// Ask every target for blocks drawn at random, and hash them.
+    #[arg(long)]
+    pub(super) audit: bool,
+    /// How many blocks of each target; `archive.audit_sample` where absent.
+    #[arg(long, value_name = "N", requires = "audit", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) sample: Option<u64>,
+    /// Put back what is lost or altered, from our archive or from another target. Without --audit every block of every
+    /// file is read, ours too.
+    #[arg(long)]
+    pub(super) repair: bool,
 }
 
 /// `ingest`
@@ -238,6 +256,10 @@ pub(super) struct Verify {
     /// A revocation note.
     #[arg(long, value_name = "NOTE")]
     pub(super) revoked: Vec<PathBuf>,
+    /// A policy of witnesses (c2sp.org/tlog-policy): their cosignatures are verified, and those with an address asked
+    /// for what they hold.
+    #[arg(long, value_name = "F")]
+    pub(super) witness_policy: Option<PathBuf>,
     /// Findings listed, at most; all are counted.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(super) findings_max: usize,
@@ -308,6 +330,37 @@ pub(super) enum Registry {
     Rebuild {
         /// Which registry; all where absent.
         name: Option<String>,
+    },
+}
+
+/// `witness`
+#[derive(Subcommand, Debug)]
+pub(super) enum Witness {
+    /// Make a witness: key, state, an empty list of logs. Overwrites nothing.
+    Init {
+        /// Where to make it.
+        dir: PathBuf,
+        /// Its name in every cosignature, once for ever: a URL without a scheme, like witness.example.com/w1
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
+    /// Answer add-checkpoint requests until told to stop; SIGHUP rereads the list of logs.
+    Serve {
+        /// Where `witness init` made it.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// The address to listen on; TLS ends in front of it.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7412")]
+        listen: String,
+        /// The key, with its vkey beside; else DIR/witness.key.
+        #[arg(long, value_name = "F")]
+        key: Option<PathBuf>,
+        /// The list of logs (c2sp.org/tlog-list); else DIR/logs.
+        #[arg(long, value_name = "F")]
+        logs: Option<PathBuf>,
+        /// What it has cosigned; else DIR/witness.state.
+        #[arg(long, value_name = "F")]
+        state: Option<PathBuf>,
     },
 }
 

@@ -17,7 +17,7 @@ const VERIFY_GRACE: Duration = Duration::from_secs(20);
 pub(super) fn watch(args: &Args, output: Output) -> Result<(), Failure> {
     let Some(limit) = args.global.timeout else { return Ok(()) };
     match args.command {
-        Command::Run(_) | Command::Health { .. } | Command::Seal | Command::Pin | Command::Register => return Ok(()),
+        Command::Run(_) | Command::Health { .. } | Command::Seal | Command::Pin(_) | Command::Register => return Ok(()),
         Command::Doctor { .. } | Command::Config(_) => return Ok(()),
         _ => {}
     }

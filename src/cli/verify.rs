@@ -11,6 +11,7 @@ mod keys;
 mod registries;
 mod remote;
 mod rows;
+mod witnesses;
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use std::time::Instant;
 
 use super::args::{self, Global};
 use super::output::Output;
-use super::{Failure, load_config, now, open};
+use super::{Failure, anchors, load_config, now, open};
 use crate::config::Config;
 use crate::core::audit::{self, Archive, AuditInput, CheckStatus, Report};
 use crate::core::checkpoint::Statement;
@@ -40,11 +41,11 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
     let started = Instant::now();
     let is_own = verify.paths.is_empty() && verify.from_ipfs.is_none();
     let config = if is_own || verify.registry.is_some() { Some(load_config(global)?) } else { None };
-    let mut input = input(verify, config.as_ref())?;
+    let mut input = input(verify, config.as_ref(), is_own)?;
     let runtime = super::runtime()?;
     let beside = config.as_ref().map(|config| Beside::ask(global, verify, config, is_own, &input, &runtime));
     let beside = beside.transpose()?;
-    let source = Source::open(global, verify, config.as_ref(), output)?;
+    let source = Source::open(global, verify, config.as_ref())?;
     let seed = verify.seed.unwrap_or_else(any_seed);
     input.payload_sample = verify.sample.map(|count| audit::sample(source.segments(), count, seed));
     let head = beside.as_ref().and_then(|beside| beside.head.as_deref());
@@ -59,6 +60,9 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
         report.conclude("payload", CheckStatus::Skipped, &detail);
     }
     source.report(&mut report);
+    if let Some(policy) = &input.quorum {
+        witnesses::ask(policy, source.archive(), &input, global.timeout, &runtime, &mut report);
+    }
     if let (Some(beside), Some(config)) = (beside, &config) {
         beside.judge(config, &source, &input, &mut report);
     }
@@ -76,18 +80,13 @@ enum Source {
 }
 
 impl Source {
-    fn open(
-        global: &Global,
-        verify: &args::Verify,
-        config: Option<&Config>,
-        output: &Output,
-    ) -> Result<Source, Failure> {
+    fn open(global: &Global, verify: &args::Verify, config: Option<&Config>) -> Result<Source, Failure> {
         if let Some(url) = &verify.from_ipfs {
             let cid =
                 verify.cid.as_deref().ok_or_else(|| Failure::usage("--from-ipfs needs --cid, the newest seal"))?;
             // An auditor has no configuration; where there is one it may know the node's password.
             let found = if config.is_none() { load_config(global).ok() } else { None };
-            let remote = Remote::open(url, cid, config.or(found.as_ref()), global.timeout, output)?;
+            let remote = Remote::open(url, cid, config.or(found.as_ref()), global.timeout)?;
             return Ok(Source::Remote(Box::new(remote)));
         }
         let dir = match (verify.paths.as_slice(), config) {
@@ -216,7 +215,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// What the verifier holds.
-fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, Failure> {
+fn input(verify: &args::Verify, config: Option<&Config>, is_own: bool) -> Result<AuditInput, Failure> {
     let mut input = AuditInput { findings_max: verify.findings_max, ..AuditInput::default() };
     let keys = config.map(|config| config.log.key_file.with_extension("vkey"));
     for path in verify.vkey.iter().cloned().chain(keys.filter(|path| verify.vkey.is_empty() && path.is_file())) {
@@ -228,6 +227,16 @@ fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, F
                 input.vkeys.push(vkey);
             }
         }
+    }
+    let configured = config.filter(|_| is_own).and_then(|config| config.witness.as_ref());
+    let policy = match &verify.witness_policy {
+        Some(path) => Some(anchors::read_policy(path)?),
+        None => configured.map(anchors::policy).transpose()?,
+    };
+    if let Some(policy) = policy {
+        input.vkeys.extend(policy.logs.iter().map(|log| log.vkey.clone()).filter(|_| verify.vkey.is_empty()));
+        input.witnesses = policy.witnesses.iter().map(|witness| witness.vkey.clone()).collect();
+        input.quorum = Some(policy);
     }
     input.known_head = verify.known_head.as_deref().map(read).transpose()?;
     for path in &verify.revoked {

@@ -12,6 +12,7 @@ mod check;
 mod damage;
 mod heads;
 mod payload;
+pub mod places;
 mod report;
 mod sample;
 mod unproven;
@@ -29,6 +30,7 @@ use super::note::{Vkey, WitnessVkey};
 use super::origin::Origin;
 use super::rules::{Fault, LogRules};
 use super::seq::Size;
+use super::witness::Policy;
 
 pub use anchors::{AnchorKind, AnchorSeen};
 pub use check::{Checked, check_segment};
@@ -86,10 +88,10 @@ pub struct AuditInput {
     pub own_head: Option<String>,
     /// Only the payloads of these segments are read. Absent: all.
     pub payload_sample: Option<BTreeSet<u64>>,
-    /// The witnesses he trusts.
+    /// The witnesses whose cosignatures are verified.
     pub witnesses: Vec<WitnessVkey>,
-    /// How many of them must have signed the newest checkpoint of a closed log for it to count as confirmed.
-    pub cosignatures_min: Option<usize>,
+    /// Which witnesses must have signed the newest checkpoint of a closed log for it to count as confirmed.
+    pub quorum: Option<Policy>,
     /// Findings listed, at most; all are counted.
     pub findings_max: usize,
     /// What a CAR may take.
@@ -109,7 +111,7 @@ impl Default for AuditInput {
             own_head: None,
             payload_sample: None,
             witnesses: Vec::new(),
-            cosignatures_min: None,
+            quorum: None,
             findings_max: 1000,
             limits: Limits::default(),
             kept_bytes_max: 16 << 20,

@@ -13,6 +13,7 @@
 
 mod admin;
 mod adopt;
+mod anchoring;
 #[allow(dead_code, reason = "the tests against peers use the rest")]
 #[path = "../harness/binary.rs"]
 mod binary;
@@ -44,11 +45,22 @@ mod readme;
 mod rebuild;
 mod registry_rebuild;
 mod reload;
+mod replica;
 mod rfc6962;
+#[allow(dead_code, reason = "the benches use the rest")]
+#[path = "../harness/segments.rs"]
+mod segments;
 #[path = "../harness/shim.rs"]
 mod shim;
 mod soak;
+#[path = "../harness/stub_witness.rs"]
+mod stub_witness;
 mod surface;
 mod tidy;
+mod tiles;
 mod vectors;
 mod verify;
+mod witness;
+#[path = "../harness/witness.rs"]
+mod witness_table;
+mod witnessed;

@@ -4,7 +4,7 @@
 //! kept: a file lies in a directory of our own until it was opened, so that neither disk nor memory grows with the log.
 //! A segment whose seal is missing or damaged does not hide those before it: `skip` leads around it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
@@ -12,23 +12,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-
-use super::super::output::Output;
 use super::super::{Failure, open};
 use super::files::SEGMENTS_MAX;
 use crate::archive::PinError;
+use crate::archive::kubo::seals::{SealFault, SealLinks, Seals};
 use crate::archive::kubo::{Kubo, Reach};
 use crate::config::Config;
 use crate::core::audit::{Archive, File};
 use crate::core::cid::Cid;
 use crate::core::finding::{Code, Refused};
 use crate::core::rules::Fault;
-use crate::core::segment::{Seal, skip_of};
+use crate::core::segment::skip_of;
 
-/// Seals asked for at once: each call is a connection of its own.
-const SEALS_AT_ONCE: usize = 16;
 /// Calls in a row without an answer after which the node counts as gone.
 const SILENCES_MAX: u32 = 32;
 
@@ -36,7 +31,10 @@ const SILENCES_MAX: u32 = 32;
 pub(super) struct Remote {
     node: Kubo,
     runtime: tokio::runtime::Runtime,
-    patience: Patience,
+    /// When the caller's patience ends.
+    deadline: Option<Instant>,
+    /// Calls in a row that were not answered.
+    silences: AtomicU32,
     dir: Scratch,
     files: AtomicU64,
     seals: BTreeMap<u64, Known>,
@@ -64,17 +62,14 @@ impl Remote {
         cid: &str,
         config: Option<&Config>,
         timeout: Option<Duration>,
-        output: &Output,
     ) -> Result<Remote, Failure> {
         let newest: Cid = cid.parse().map_err(|_| Failure::usage(format!("--cid {cid}: not a CID of the format")))?;
         let node = open::node_at(url, config, timeout)?;
         let mut remote = Remote {
             node,
             runtime: super::super::runtime()?,
-            patience: Patience {
-                deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
-                silences: AtomicU32::new(0),
-            },
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            silences: AtomicU32::new(0),
             dir: Scratch::make()?,
             files: AtomicU64::new(0),
             seals: BTreeMap::new(),
@@ -82,7 +77,7 @@ impl Remote {
             fault: None,
             is_proof_only: AtomicBool::new(false),
         };
-        remote.walk(newest, output);
+        remote.walk(newest);
         Ok(remote)
     }
 
@@ -96,10 +91,15 @@ impl Remote {
         self.fault.as_ref()
     }
 
-    fn walk(&mut self, newest: Cid, output: &Output) {
+    fn walk(&mut self, newest: Cid) {
         let place = format!("seal {newest}");
-        let first = self.runtime.block_on(seal(&self.node, &self.patience, newest));
-        let seal = match first {
+        let mut found = Seals::new();
+        // Ahead of the walk, many at once; what the deadline cuts off is asked for below, and finds that it has passed.
+        let _ = self.wait(async {
+            self.node.seals(newest, Reach::Network, SEGMENTS_MAX, &mut found).await;
+            Ok(())
+        });
+        let seal = match self.seal(newest, &found) {
             Ok(seal) if seal.segment < SEGMENTS_MAX => seal,
             Ok(seal) => {
                 let limit = format!("a segment number below {SEGMENTS_MAX}");
@@ -117,15 +117,61 @@ impl Remote {
             Err(Known::Seal { .. }) => return,
         };
         self.segments = seal.segment + 1;
-        let bar = output.bar("seals", self.segments);
-        let mut walk = Walk::from(newest, seal);
-        self.runtime.block_on(walk.run(&self.node, &self.patience, |seals| bar.at(seals, String::new)));
-        self.seals = walk.seals;
+        let mut ahead = BTreeMap::from([(seal.segment, newest)]);
+        while let Some((segment, cid)) = ahead.pop_last() {
+            let known = match self.seal(cid, &found) {
+                Ok(seal) if seal.segment == segment => {
+                    // The nearer link wins; whether both are right is the audit's question.
+                    if let Some(skip) = seal.skip.filter(|_| segment > 0) {
+                        ahead.entry(skip_of(segment)).or_insert(skip);
+                    }
+                    if let Some((previous, link)) = segment.checked_sub(1).zip(seal.prev_seal) {
+                        ahead.insert(previous, link);
+                    }
+                    Known::Seal { cid, payload: seal.payload }
+                }
+                Ok(seal) => {
+                    let what = format!("seal {cid} is of segment {}, linked as that of {segment}", seal.segment);
+                    Known::Bad(Refused::new(Code::SealLink, what))
+                }
+                Err(known) => known,
+            };
+            self.seals.insert(segment, known);
+        }
     }
 
-    /// Runs a call, as long as there is patience.
+    /// A seal that was found ahead, or else is asked for now.
+    fn seal(&self, cid: Cid, found: &Seals) -> Result<SealLinks, Known> {
+        let asked = || async { Ok(self.node.seal_links(cid, Reach::Network).await) };
+        let answer = match found.get(&cid) {
+            Some(answer) => answer.clone(),
+            None => self.wait(asked()).unwrap_or_else(|late| Err(SealFault::Unreached(late.to_string()))),
+        };
+        answer.map_err(|fault| match fault {
+            SealFault::Bad(refused) => Known::Bad(refused),
+            SealFault::Unreached(why) => Known::Unreached(why),
+        })
+    }
+
+    /// Runs a call: not beyond the deadline, and not at all once the node has stopped to answer. Each call has its own
+    /// time-out, and a log has more segments than anybody would wait for.
     fn wait<T>(&self, call: impl Future<Output = Result<T, PinError>>) -> Result<T, PinError> {
-        self.runtime.block_on(self.patience.wait(call))
+        if self.silences.load(Ordering::Relaxed) >= SILENCES_MAX {
+            return Err(given_up("it stopped answering"));
+        }
+        let answer = match self.deadline {
+            None => self.runtime.block_on(call),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let answer = self.runtime.block_on(async { tokio::time::timeout(left, call).await });
+                answer.unwrap_or_else(|_| Err(given_up("not done in time")))
+            }
+        };
+        match &answer {
+            Err(PinError::Retry { .. }) => drop(self.silences.fetch_add(1, Ordering::Relaxed)),
+            _ => self.silences.store(0, Ordering::Relaxed),
+        }
+        answer
     }
 
     fn fetch(&self, root: Cid) -> io::Result<Box<dyn Read + '_>> {
@@ -153,124 +199,6 @@ impl Remote {
     }
 }
 
-/// The walk from the newest seal to all others, many at once: `prev_seal` alone would be one call after the other, and
-/// over `skip` the calls fan out. Where two seals name different ones for a segment, the nearer one counts, whichever
-/// answers first; whether both are right is the audit's question.
-struct Walk {
-    seals: BTreeMap<u64, Known>,
-    /// The seal of each segment so far named, and the segment that names it.
-    named: BTreeMap<u64, (Cid, u64)>,
-    /// Segments to ask for.
-    ahead: BTreeSet<u64>,
-}
-
-impl Walk {
-    fn from(newest: Cid, seal: Seal) -> Walk {
-        let named = BTreeMap::from([(seal.segment, (newest, u64::MAX))]);
-        let mut walk = Walk { seals: BTreeMap::new(), named, ahead: BTreeSet::new() };
-        walk.take(seal.segment, newest, Ok(seal));
-        walk
-    }
-
-    async fn run(&mut self, node: &Kubo, patience: &Patience, done: impl Fn(u64)) {
-        let mut answers = FuturesUnordered::new();
-        loop {
-            while answers.len() < SEALS_AT_ONCE
-                && let Some(segment) = self.ahead.pop_last()
-                && let Some((cid, _)) = self.named.get(&segment).copied()
-            {
-                answers.push(async move { (segment, cid, seal(node, patience, cid).await) });
-            }
-            let Some((segment, cid, answer)) = answers.next().await else { return };
-            self.take(segment, cid, answer);
-            done(self.seals.len() as u64);
-        }
-    }
-
-    fn take(&mut self, segment: u64, cid: Cid, answer: Result<Seal, Known>) {
-        if self.named.get(&segment).is_none_or(|(named, _)| *named != cid) {
-            return;
-        }
-        let known = match answer {
-            Ok(seal) if seal.segment == segment => {
-                if let Some(skip) = seal.skip.filter(|_| segment > 0) {
-                    self.name(skip_of(segment), skip, segment);
-                }
-                if let Some((previous, link)) = segment.checked_sub(1).zip(seal.prev_seal) {
-                    self.name(previous, link, segment);
-                }
-                Known::Seal { cid, payload: seal.payload }
-            }
-            Ok(seal) => {
-                let what = format!("seal {cid} is of segment {}, linked as that of {segment}", seal.segment);
-                Known::Bad(Refused::new(Code::SealLink, what))
-            }
-            Err(known) => known,
-        };
-        self.seals.insert(segment, known);
-    }
-
-    /// Segment `by` names `cid` as the seal of `segment`.
-    fn name(&mut self, segment: u64, cid: Cid, by: u64) {
-        let known = self.named.get(&segment).copied();
-        if known.is_some_and(|(_, nearer)| nearer < by) {
-            return;
-        }
-        self.named.insert(segment, (cid, by));
-        if known.is_none_or(|(known, _)| known != cid) {
-            self.ahead.insert(segment);
-        }
-    }
-}
-
-async fn seal(node: &Kubo, patience: &Patience, cid: Cid) -> Result<Seal, Known> {
-    let block = patience.wait(node.block(cid, Reach::Network)).await.map_err(|error| match error {
-        PinError::Tampered { fault, .. } => Known::Bad(fault),
-        error => Known::Unreached(error.to_string()),
-    })?;
-    Seal::decode(&block).map_err(Known::Bad)
-}
-
-/// How long a node is waited for.
-struct Patience {
-    /// When the caller's time is over.
-    deadline: Option<Instant>,
-    /// Calls in a row that were not answered.
-    silences: AtomicU32,
-}
-
-impl Patience {
-    /// Waits for a call: not beyond the deadline, and not at all once the node has stopped to answer. Each call has its
-    /// own time-out, and a log has more segments than anybody would wait for.
-    async fn wait<T>(&self, call: impl Future<Output = Result<T, PinError>>) -> Result<T, PinError> {
-        if self.silences.load(Ordering::Relaxed) >= SILENCES_MAX {
-            return Err(given_up("it stopped answering"));
-        }
-        let answer = match self.deadline {
-            None => call.await,
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let answer = tokio::time::timeout(left, call).await;
-                answer.unwrap_or_else(|_| Err(given_up("not done in time")))
-            }
-        };
-        match &answer {
-            Err(PinError::Retry { .. }) => drop(self.silences.fetch_add(1, Ordering::Relaxed)),
-            _ => self.silences.store(0, Ordering::Relaxed),
-        }
-        answer
-    }
-}
-
-fn given_up(why: &str) -> PinError {
-    PinError::Retry {
-        target: "ipfs".to_owned(),
-        doing: "fetching".to_owned(),
-        why: why.to_owned(),
-        hint: "give it more time with --timeout".to_owned(),
-    }
-}
-
 impl Archive for Remote {
     fn open(&self, segment: u64, file: File) -> io::Result<Option<Box<dyn Read + '_>>> {
         match (self.seals.get(&segment), file) {
@@ -285,6 +213,15 @@ impl Archive for Remote {
             }
             (None, _) => Ok(None),
         }
+    }
+}
+
+fn given_up(why: &str) -> PinError {
+    PinError::Retry {
+        target: "ipfs".to_owned(),
+        doing: "fetching".to_owned(),
+        why: why.to_owned(),
+        hint: "give it more time with --timeout".to_owned(),
     }
 }
 
