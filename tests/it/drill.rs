@@ -7,6 +7,7 @@ mod bytes;
 mod claims;
 mod forge;
 mod node;
+mod outside;
 mod semantic;
 mod stores;
 mod table;
@@ -77,6 +78,7 @@ fn every_tamper_is_found_and_named_as_the_page_says() {
     bytes::rows(&mut table);
     semantic::rows(&mut table);
     claims::rows(&mut table);
+    outside::rows(&mut table);
     stores::rows(&mut table);
     node::rows(&mut table);
     let (mut text, shown) = table.end();

@@ -119,6 +119,15 @@ pub(in crate::cli) fn numbers_of(dir: &Path) -> Result<Vec<u64>, Failure> {
     Ok((0..files.segments()).filter(|segment| files.has(*segment, File::Proof)).collect())
 }
 
+/// How many segments there must be where this file is: a payload is written before its proof, but after the proof of the
+/// segment before; an anchor after its own. So an end whose proofs alone were removed is missing, and not the end.
+fn implied(segment: u64, file: File) -> u64 {
+    match file {
+        File::Proof | File::Anchor => segment + 1,
+        File::Payload => segment,
+    }
+}
+
 fn bit(file: File) -> u8 {
     match file {
         File::Proof => 1,
@@ -133,8 +142,8 @@ impl Files {
     pub(in crate::cli) fn of_dir(dir: &Path) -> Result<Files, Failure> {
         let mut segments = 0;
         for name in names(dir)? {
-            if let Name::Of(segment, File::Proof) = Name::parse(&name?) {
-                segments = segments.max(segment + 1);
+            if let Name::Of(segment, file) = Name::parse(&name?) {
+                segments = segments.max(implied(segment, file));
             }
         }
         let mut strange = Strange::default();
@@ -192,9 +201,7 @@ impl Files {
     pub(in crate::cli) fn segments(&self) -> u64 {
         match &self.place {
             Place::Dir { held, .. } => held.len() as u64,
-            Place::Given(given) => {
-                given.keys().filter(|(_, file)| *file == File::Proof).map(|(segment, _)| segment + 1).max().unwrap_or(0)
-            }
+            Place::Given(given) => given.keys().map(|(segment, file)| implied(*segment, *file)).max().unwrap_or(0),
         }
     }
 

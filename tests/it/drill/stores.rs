@@ -103,6 +103,11 @@ fn directories(log: &Log, table: &mut Table) {
     named(Code::NonCanonical, 40, "extra.car", any, table, "a CAR file under a name no archive has");
     named(Code::LimitExceeded, 50, "1048576.proof.car", any, table, "a file of a segment nobody can have");
     named(Code::SegmentMissing, 20, "000004.proof.car", any, table, "a file beyond the newest segment");
+    let proofs = ["000001.proof.car", "000002.proof.car"];
+    proofs.iter().for_each(|name| std::fs::rename(dir.join(name), log.dir.path().join(name)).unwrap());
+    let expected = Expected::of(Code::SegmentMissing, 20).in_segment(1);
+    table.row("the newest proofs removed, their payloads left", By::Keeper, "vkey", expected, &verify(log, &dir, &[]));
+    proofs.iter().for_each(|name| std::fs::rename(log.dir.path().join(name), dir.join(name)).unwrap());
     let pipe: &dyn Fn(&Path) =
         &|path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
     named(Code::Unreachable, 50, "000003.proof.car", pipe, table, "a pipe instead of a file");
