@@ -9,7 +9,9 @@ mod anchoring;
 mod auditing;
 mod beside;
 mod committer;
+mod contested;
 mod counts;
+mod disclosing;
 mod epoch;
 mod error;
 mod feeding;
@@ -22,6 +24,7 @@ mod left;
 mod leftover;
 mod memo;
 mod newcomers;
+mod observing;
 mod outbox;
 mod pause;
 mod pinning;
@@ -47,6 +50,7 @@ use std::time::Duration;
 pub use adopting::Adopted;
 pub use anchoring::{Anchors, Quorum};
 pub use auditing::{ReplicaStatus, Schedule, Wanted};
+pub use disclosing::Disclosed;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
@@ -58,7 +62,7 @@ pub use reader::{Keys, Reader};
 pub use rebuild::{Retraced, refill};
 pub use seal::Files;
 pub use settings::Settings;
-pub use status::{PositionStatus, ReplicaRow, Status, TopicStatus};
+pub use status::{PositionStatus, ReplicaRow, SealedStatus, Status, TopicStatus};
 pub use topics::{TopicRow, Topics};
 pub use writer::{Opening, Writer};
 
@@ -108,6 +112,8 @@ pub struct Sidecar {
     pruned_segments: u64,
     /// The segment before whose seal the broker's ends were last written down.
     observed_for: Option<u64>,
+    /// When they were last written down for whatever reason, in this process.
+    looked_at: Option<Timestamp>,
     /// What a failing disk left unwritten; it is tried again.
     trouble: Option<SidecarError>,
 }
@@ -171,6 +177,7 @@ impl Sidecar {
             pruned_at: None,
             pruned_segments: 0,
             observed_for: None,
+            looked_at: None,
             trouble: None,
         };
         sidecar.meet_newcomers()?;
@@ -274,7 +281,12 @@ impl Sidecar {
     /// # Errors
     /// As `step`.
     pub fn settle(&mut self) -> Result<(), SidecarError> {
-        self.catch_up()
+        self.catch_up()?;
+        // Who comes after us begins where the broker says that we end.
+        for intake in &mut self.intakes {
+            intake.confirm(&mut self.writer)?;
+        }
+        self.writer.commit()
     }
 
     /// The open log.

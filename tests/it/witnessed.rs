@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::binary::{Answer, Log, copy_tree};
 use crate::stub_witness::{Mood, StubWitness};
+use crate::witness::Witness;
 
 const ORIGIN: &str = "example.com/witnessed";
 
@@ -45,16 +46,7 @@ impl Witnessed {
     }
 
     fn segment(&self, n: usize) {
-        let event = |i: usize| {
-            json!({ "specversion": "1.0", "id": format!("e{n}-{i}"), "source": "urn:test", "type": "com.example.x",
-                    "time": "2026-01-01T00:00:00Z", "data": {} })
-            .to_string()
-        };
-        let path = self.log.dir.path().join(format!("events-{n}.ndjson"));
-        std::fs::write(&path, (0..20 + n).map(event).collect::<Vec<_>>().join("\n") + "\n").unwrap();
-        self.log.ok(&["ingest", path.to_str().unwrap()]);
-        self.log.ok(&["seal"]);
-        self.log.ok(&["run", "--until-idle"]);
+        ingest(&self.log, n);
     }
 
     /// A policy file in which the named quorum of the two must sign.
@@ -79,6 +71,20 @@ impl Witnessed {
         let (dir, policy, vkey) = (dir.to_str().unwrap(), policy.to_str().unwrap(), vkey.to_str().unwrap());
         self.log.answer(&["verify", dir, "--vkey", vkey, "--witness-policy", policy])
     }
+}
+
+/// A segment of some events, everywhere.
+fn ingest(log: &Log, n: usize) {
+    let event = |i: usize| {
+        json!({ "specversion": "1.0", "id": format!("e{n}-{i}"), "source": "urn:test", "type": "com.example.x",
+                "time": "2026-01-01T00:00:00Z", "data": {} })
+        .to_string()
+    };
+    let path = log.dir.path().join(format!("events-{n}.ndjson"));
+    std::fs::write(&path, (0..20 + n).map(event).collect::<Vec<_>>().join("\n") + "\n").unwrap();
+    log.ok(&["ingest", path.to_str().unwrap()]);
+    log.ok(&["seal"]);
+    log.ok(&["run", "--until-idle"]);
 }
 
 fn codes(report: &Value) -> Vec<&str> {
@@ -255,4 +261,26 @@ fn a_wiped_volume_is_not_a_new_log_where_a_witness_knows_it() {
     witnessed.segment(1);
     let status = witnessed.log.status();
     assert_eq!(status["witnessed"]["segments"], status["sealed"]["segments"], "{status}");
+}
+
+/// Our log and our witness: killed between two segments, it goes on from its state.
+#[test]
+fn our_own_witness_serves_our_own_log() {
+    let log = Log::new(ORIGIN);
+    log.pin_to_folder();
+    let witness = Witness::new();
+    let vkey = std::fs::read_to_string(log.path("keys/log.vkey")).unwrap();
+    std::fs::write(witness.path("logs"), format!("logs/v0\n\nvkey {}\n", vkey.trim())).unwrap();
+    let policy = log.path("policy");
+    log.add("[witness]\npolicy_file = \"policy\"\nmode = \"fail-closed\"\n");
+    for n in 0..3 {
+        let serving = witness.serve();
+        let line = format!("witness ours {} http://{}\nquorum ours\n", witness.vkey(), serving.address);
+        std::fs::write(&policy, line).unwrap();
+        ingest(&log, n);
+        assert_eq!(log.status()["witnessed"]["segments"], n + 1);
+        let (exit, report) = log.answer(&["verify"]);
+        assert_eq!((exit, &report["fresh"]["source"]), (0, &json!("witness")), "{report}");
+    }
+    assert_eq!(log.answer(&["verify"]).0, 50, "gone, it is missed");
 }

@@ -1,13 +1,16 @@
 //! The anchor of a segment: what others said about its checkpoint.
 //!
-//! Cosignatures of the verifier's own witnesses are verified. Time-stamp tokens are listed and not checked: nothing
-//! may rest on them yet.
+//! Cosignatures of the verifier's own witnesses are verified, and time-stamp tokens up to the roots he brings
+//! ([`tokens`]).
+
+mod tokens;
 
 use std::io::Read;
 
 use super::super::checkpoint::Statement;
 use super::super::cid::Cid;
 use super::super::finding::{Code, Refused};
+use super::super::hash::Hash;
 use super::super::rules::Fault;
 use super::super::segment::Seal;
 use super::super::segment::read::read_anchor;
@@ -17,12 +20,14 @@ use super::super::witness::Policy;
 use super::report::Fresh;
 use super::{Audit, AuditInput};
 
+pub use tokens::{KnownToken, UNCHECKED_CHAIN};
+
 /// Who stands behind an anchor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AnchorKind {
     /// A witness of the verifier's, verified.
     Witness,
-    /// A time-stamp authority, not checked.
+    /// A time-stamp authority; verified where it has a time.
     Tsa,
 }
 
@@ -41,13 +46,14 @@ impl AnchorKind {
 pub struct AnchorSeen {
     /// Who.
     pub kind: AnchorKind,
-    /// The witness's key name; `unchecked` for a time stamp.
+    /// The witness's key name, or the subject of the authority's certificate; [`UNCHECKED_CHAIN`] for a token that
+    /// leads to no root of the verifier's.
     pub authority: String,
     /// The segment.
     pub segment: u64,
     /// The size of its checkpoint.
     pub size: Size,
-    /// When the witness signed; `None` for a time stamp.
+    /// When they signed, by their own clock; `None` for a token of which nobody says whose it is.
     pub time: Option<Timestamp>,
     /// Whether the anchor has the signatures the verifier's policy asks for.
     pub is_enough: bool,
@@ -95,7 +101,14 @@ pub(super) fn check_anchor<R: Read>(
                 Err(refused) => add(Fault::refused(None, "anchor", refused)),
             }
         }
-        seen.extend(anchor.tsa.iter().map(|_| of(AnchorKind::Tsa, "unchecked", None)));
+        let checkpoint = Hash::of(seal.checkpoint.as_bytes());
+        for token in &anchor.tsa {
+            match tokens::check(token, checkpoint, input.tsa_roots.as_ref()) {
+                Ok(Some(vouched)) => seen.push(of(AnchorKind::Tsa, &vouched.authority, Some(vouched.time))),
+                Ok(None) => seen.push(of(AnchorKind::Tsa, UNCHECKED_CHAIN, None)),
+                Err(refused) => add(Fault::refused(None, "anchor", refused)),
+            }
+        }
         Ok(())
     };
     if let Err(refused) = read() {
