@@ -17,6 +17,7 @@ mod adopt;
 #[path = "../harness/binary.rs"]
 mod binary;
 mod bodies;
+mod decoders;
 mod demo;
 mod dependencies;
 mod deploy;
@@ -53,6 +54,8 @@ mod segments;
 mod shim;
 mod soak;
 mod surface;
+#[path = "../harness/decoders.rs"]
+mod targets;
 mod tidy;
 mod tiles;
 mod vectors;
