@@ -13,6 +13,7 @@
 
 mod admin;
 mod adopt;
+mod anchoring;
 #[allow(dead_code, reason = "the tests against peers use the rest")]
 #[path = "../harness/binary.rs"]
 mod binary;
@@ -29,6 +30,7 @@ mod embedded;
 mod faults;
 mod feeding;
 mod fixtures;
+mod fleet;
 mod footprint;
 mod idle;
 mod journal;
@@ -39,8 +41,11 @@ mod log_vector;
 mod memory;
 mod negative;
 mod pipe;
+#[path = "../harness/pki.rs"]
+mod pki;
 mod powercut;
 mod proto_drift;
+mod prove;
 mod readme;
 mod rebuild;
 mod registry_rebuild;
@@ -53,13 +58,19 @@ mod segments;
 #[path = "../harness/shim.rs"]
 mod shim;
 mod soak;
+#[path = "../harness/stub_witness.rs"]
+mod stub_witness;
 mod surface;
 #[path = "../harness/decoders.rs"]
 mod targets;
 mod tidy;
 mod tiles;
+mod timestamp;
+#[path = "../harness/tsa.rs"]
+mod tsa;
 mod vectors;
 mod verify;
 mod witness;
 #[path = "../harness/witness.rs"]
 mod witness_table;
+mod witnessed;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use super::super::contested::{self, GroupMark};
 use super::super::known::{Known, SharedKnown};
 use super::super::reader::{count_people, first_part};
 use super::super::topics::{self, TopicRow};
@@ -130,7 +131,14 @@ impl Writer {
         writer.tree = state.tree.clone();
         writer.prev = state.prev;
         writer.topics = Topics::new(topics);
-        writer.known = Arc::new(Mutex::new(Known { topics: writer.topics.clone(), positions }));
+        let marks = writer.journal.rows(contested::ROW_PREFIX)?;
+        let alone = marks
+            .iter()
+            .filter_map(GroupMark::read)
+            .filter(|(_, mark)| mark.is_alone)
+            .map(|(place, _)| place)
+            .collect();
+        writer.known = Arc::new(Mutex::new(Known { topics: writer.topics.clone(), positions, alone }));
         if let Some(counts) = writer.journal.row(ROW_COUNTS)? {
             writer.counts = serde_json::from_slice(&counts).unwrap_or_default();
         }
@@ -195,13 +203,17 @@ impl Writer {
 
     fn cut_tail(&mut self) -> Result<(), SidecarError> {
         let Writer { tail, journal, reader, keyring, .. } = self;
-        tail.sealed(journal.state().sealed.tree.size(), |seq| {
+        tail.sealed(journal.state().sealed.tree.size(), |seq| -> Result<Option<Timestamp>, SidecarError> {
             let Some(entry) = journal.entries(seq, Size(seq.0 + 1))?.next().transpose()? else { return Ok(None) };
             let view = own("a stored leaf", LeafView::decode(&entry.leaf))?;
-            let Some((part, frame)) = first_part(&view, &entry.frames) else { return Ok(None) };
+            // Only records say when they were recorded: the part of an access, a hold or an erasure is another.
+            let part = first_part(&view, &entry.frames).filter(|_| view.src.is_some());
+            let Some((part, frame)) = part else { return Ok(None) };
             let operator = reader.operator(keyring, seq, part, frame)?;
             Ok(operator.map(|part| Timestamp(part.recorded_at)))
-        })
+        })?;
+        tail.date(journal.state().recorded_at);
+        Ok(())
     }
 }
 
