@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use load::{CameFrom, Loaded, config_path, load, wants_no_color};
+pub use load::{CameFrom, Loaded, config_path, load, parse, wants_no_color};
 pub use pin::{Contents, Folder, Kubo, Network, Pin};
 pub use quantity::{ByteCount, Delay};
 pub use registry::{Ddl, Registry, Snowflake, Sqlite};

@@ -61,7 +61,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     parse(path, &text, &variables)
 }
 
-fn parse(path: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
+/// Reads `text` as the file at `path`, with these variables over it: no file and no environment is looked at.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn parse(path: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
     let mut config: Config = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
     let mut table: toml::Table = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
     let mut from = BTreeMap::new();

@@ -19,6 +19,7 @@ mod anchoring;
 mod binary;
 mod bodies;
 mod bundle;
+mod decoders;
 mod demo;
 mod dependencies;
 mod deploy;
@@ -63,6 +64,8 @@ mod soak;
 #[path = "../harness/stub_witness.rs"]
 mod stub_witness;
 mod surface;
+#[path = "../harness/decoders.rs"]
+mod targets;
 mod tidy;
 mod tiles;
 mod timestamp;
