@@ -12,6 +12,7 @@ mod registry;
 mod secret;
 mod source;
 mod template;
+mod timestamp;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use registry::{Ddl, Registry, Snowflake, Sqlite};
 pub use secret::{MASK, Secret};
 pub use source::{Assignment, Decode, Kafka, Source, Topic};
 pub use template::template;
+pub use timestamp::Timestamp;
 
 /// Everything a log is run with. Paths are absolute or relative to the working directory once loaded.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -64,6 +66,9 @@ pub struct Config {
     /// Where segments are registered, by name.
     #[serde(default)]
     pub registry: BTreeMap<String, Registry>,
+    /// Who is asked when a checkpoint existed, by name.
+    #[serde(default)]
+    pub timestamp: BTreeMap<String, Timestamp>,
     /// Health and metrics.
     #[serde(default)]
     pub http: Http,
@@ -311,6 +316,9 @@ mod defaults {
     }
     pub(super) fn call_timeout() -> Delay {
         Delay::from_secs(60)
+    }
+    pub(super) fn query_timeout() -> Delay {
+        Delay::from_secs(15)
     }
     pub(super) fn yes() -> bool {
         true

@@ -132,6 +132,8 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Ask the time-stamp authorities of the configuration about the newest checkpoint that may be shown.
+    Timestamp(Timestamp),
     /// Audit an archive from its bytes; without an argument the configured log, its archive and registries.
     Verify(Verify),
     /// Prove an entry, or that one checkpoint continues another: a file that anyone checks with `check`.
@@ -231,6 +233,17 @@ pub(super) enum Topic {
     List,
     /// Take a topic whose history at the broker was rewritten as a new one; an entry says so, and the halt ends.
     Adopt,
+}
+
+/// `timestamp`
+#[derive(clap::Args, Debug)]
+pub(super) struct Timestamp {
+    /// Where checkpoint and tokens are written, to be kept apart from the archive; what is there is kept.
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: PathBuf,
+    /// Ask this authority only; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Vec<String>,
 }
 
 /// `verify`

@@ -107,6 +107,11 @@ required = true
 # timeout = "60s"
 # required = true
 
+# [timestamp.first]             # an RFC 3161 authority; name several, of different owners
+# url = "http://timestamp.example.com/"
+# roots = "keys/first-roots.pem" # what its tokens must lead to
+# timeout = "15s"
+
 [http]
 listen = "127.0.0.1:7410"       # /livez /readyz /metrics; "" for none
 health_listen = ""
@@ -142,5 +147,6 @@ mod tests {
         });
         let config = read(&lines.collect::<Vec<_>>().join("\n"));
         assert_eq!((config.source.len(), config.pin.len(), config.registry.len()), (1, 2, 2));
+        assert_eq!(config.timestamp.len(), 1);
     }
 }

@@ -4,6 +4,7 @@
 mod audit;
 mod chains;
 mod client;
+mod command;
 mod table;
 mod tokens;
 
