@@ -13,6 +13,7 @@ mod secret;
 mod source;
 mod template;
 mod timestamp;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub use secret::{MASK, Secret};
 pub use source::{Assignment, Decode, Kafka, Source, Topic};
 pub use template::template;
 pub use timestamp::Timestamp;
+pub use witness::{Mode, Witness};
 
 /// Everything a log is run with. Paths are absolute or relative to the working directory once loaded.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -69,6 +71,9 @@ pub struct Config {
     /// Who is asked when a checkpoint existed, by name.
     #[serde(default)]
     pub timestamp: BTreeMap<String, Timestamp>,
+    /// Who cosigns checkpoints.
+    #[serde(default)]
+    pub witness: Option<Witness>,
     /// Health and metrics.
     #[serde(default)]
     pub http: Http,
@@ -318,6 +323,9 @@ mod defaults {
         Delay::from_secs(60)
     }
     pub(super) fn query_timeout() -> Delay {
+        Delay::from_secs(15)
+    }
+    pub(super) fn witness_timeout() -> Delay {
         Delay::from_secs(15)
     }
     pub(super) fn yes() -> bool {

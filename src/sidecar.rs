@@ -5,6 +5,7 @@
 //! durable; the sidecar is then to be dropped.
 
 mod adopting;
+mod anchoring;
 mod auditing;
 mod beside;
 mod committer;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use adopting::Adopted;
+pub use anchoring::{Anchors, Quorum};
 pub use auditing::{ReplicaStatus, Schedule, Wanted};
 pub use disclosing::Disclosed;
 pub use error::SidecarError;
@@ -67,6 +69,7 @@ use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 use crate::ingest::{Budget, Source};
 use crate::registry::Registrar;
+use anchoring::Anchoring;
 use auditing::Auditing;
 use intake::Intake;
 use outbox::Outbox;
@@ -93,6 +96,7 @@ pub struct Sidecar {
     /// How many sources were fed.
     feeds: u64,
     pinning: Pinning,
+    anchoring: Anchoring,
     auditing: Auditing,
     registering: Registering,
     sealer: Sealer,
@@ -117,13 +121,28 @@ const POLL_RECORDS: usize = 8_000;
 const POLL_BYTES: usize = 8 << 20;
 
 impl Sidecar {
-    /// Goes on with an open log.
+    /// Goes on with an open log of whose checkpoints nobody outside is asked.
     ///
     /// # Errors
-    /// A halt where the outbox or a segment cannot be read; the archive folder cannot be made.
+    /// As [`Sidecar::anchored`].
     pub fn new(
         writer: Writer,
         targets: Vec<(bool, Arc<dyn Pinner>)>,
+        registries: Vec<(bool, Arc<dyn Registrar>)>,
+        settings: Settings,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Sidecar, SidecarError> {
+        Sidecar::anchored(writer, targets, Anchors::default(), registries, settings, runtime)
+    }
+
+    /// Goes on with an open log.
+    ///
+    /// # Errors
+    /// A halt where the outbox, a segment or an anchor cannot be read; the archive folder cannot be made.
+    pub fn anchored(
+        writer: Writer,
+        targets: Vec<(bool, Arc<dyn Pinner>)>,
+        anchors: Anchors,
         registries: Vec<(bool, Arc<dyn Registrar>)>,
         settings: Settings,
         runtime: &tokio::runtime::Handle,
@@ -139,6 +158,7 @@ impl Sidecar {
             registries.into_iter().map(|(required, registrar)| (lane(registrar.name(), required), registrar)).collect();
         let mut sidecar = Sidecar {
             pinning: Pinning::new(targets, settings.archive.clone(), runtime.clone()),
+            anchoring: Anchoring::new(anchors, settings.archive.clone(), runtime.clone(), &writer)?,
             registering: Registering::new(registries, writer.origin(), settings.archive.clone(), runtime.clone()),
             auditing,
             sealer: Sealer::default(),

@@ -282,6 +282,10 @@ pub(super) struct Verify {
     /// A revocation note.
     #[arg(long, value_name = "NOTE")]
     pub(super) revoked: Vec<PathBuf>,
+    /// A policy of witnesses (c2sp.org/tlog-policy): their cosignatures are verified, and those with an address asked
+    /// for what they hold.
+    #[arg(long, value_name = "F")]
+    pub(super) witness_policy: Option<PathBuf>,
     /// Findings listed, at most; all are counted.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(super) findings_max: usize,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::{Failure, anchors};
 use crate::archive::{self, Pinner};
 use crate::config::{self, Config};
 use crate::core::decode::{Format, Limits};
@@ -26,7 +26,8 @@ pub(super) fn sidecar(config: &Config, runtime: &tokio::runtime::Handle) -> Resu
     let targets = config.pin.values().map(config::Pin::required).zip(pinners(config)?).collect();
     let required = config.registry.values().map(config::Registry::required);
     let registries = required.zip(registrars(config, runtime)?).collect();
-    Ok(Sidecar::new(writer, targets, registries, settings(config), runtime)?)
+    let anchors = anchors::anchors(config, Some(writer.vkey()))?;
+    Ok(Sidecar::anchored(writer, targets, anchors, registries, settings(config), runtime)?)
 }
 
 /// The clients of the pin targets, in the order of the configuration; passwords are read from their files now.

@@ -9,14 +9,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use super::anchors::tsa;
 use super::args::{self, Global};
 use super::control::{self, Request};
 use super::output::Output;
-use super::verify::read_roots;
 use super::{Failure, load_config};
 use crate::anchor::Authority;
-use crate::anchor::tsa::{BadTsa, Stamped, Tsa};
-use crate::config::{self, Config};
+use crate::anchor::tsa::{Stamped, Tsa};
+use crate::config::Config;
 use crate::core::checkpoint::Statement;
 use crate::core::seq::Size;
 use crate::core::timestamp::Vouched;
@@ -44,24 +44,6 @@ pub(super) fn run(global: &Global, timestamp: &args::Timestamp, output: &Output)
     Ok(if failed > 0 { 3 } else { 0 })
 }
 
-/// The client of `[timestamp.NAME]`; its roots are read now.
-///
-/// # Errors
-/// Exit 2 where roots or address are none.
-pub(super) fn authority(name: &str, authority: &config::Timestamp) -> Result<Tsa, Failure> {
-    let roots = read_roots(&authority.roots).map_err(|failure| {
-        let message = format!("timestamp.{name}.roots: {}", failure.message);
-        Failure { message, code: "config".to_owned(), ..failure }
-    })?;
-    Tsa::new(name, &authority.url, roots, authority.timeout.duration()).map_err(|error| {
-        let hint = match error {
-            BadTsa::Url { .. } => "url = \"http://timestamp.example.com/\"",
-            BadTsa::Client(_) => "",
-        };
-        Failure::new(2, "config", format!("timestamp.{name}.url: {error}")).hint(hint)
-    })
-}
-
 fn chosen(config: &Config, names: &[String]) -> Result<Vec<Tsa>, Failure> {
     if config.timestamp.is_empty() {
         let hint = "add [timestamp.NAME] with url and roots; `pinfold init` wrote an example";
@@ -74,7 +56,7 @@ fn chosen(config: &Config, names: &[String]) -> Result<Vec<Tsa>, Failure> {
     }
     let is_chosen = |name: &String| names.is_empty() || names.contains(name);
     let chosen = config.timestamp.iter().filter(|(name, _)| is_chosen(name));
-    chosen.map(|(name, settings)| authority(name, settings)).collect()
+    chosen.map(|(name, settings)| tsa(name, settings)).collect()
 }
 
 /// What is stamped.

@@ -12,6 +12,7 @@ mod registries;
 mod remote;
 mod rows;
 mod stamps;
+mod witnesses;
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::time::Instant;
 
 use super::args::{self, Global};
 use super::output::Output;
-use super::{Failure, check, load_config, now, open};
+use super::{Failure, anchors, check, load_config, now, open};
 use crate::config::Config;
 use crate::core::audit::{self, Archive, AuditInput, CheckStatus, Report};
 use crate::core::checkpoint::Statement;
@@ -46,7 +47,7 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
     let started = Instant::now();
     let is_own = verify.paths.is_empty() && verify.from_ipfs.is_none();
     let config = if is_own || verify.registry.is_some() { Some(load_config(global)?) } else { None };
-    let mut input = input(verify, config.as_ref())?;
+    let mut input = input(verify, config.as_ref(), is_own)?;
     let runtime = super::runtime()?;
     let beside = config.as_ref().map(|config| Beside::ask(global, verify, config, is_own, &input, &runtime));
     let beside = beside.transpose()?;
@@ -65,6 +66,9 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
         report.conclude("payload", CheckStatus::Skipped, &detail);
     }
     source.report(&mut report);
+    if let Some(policy) = &input.quorum {
+        witnesses::ask(policy, source.archive(), &input, global.timeout, &runtime, &mut report);
+    }
     if let (Some(beside), Some(config)) = (beside, &config) {
         beside.judge(config, &source, &input, &mut report);
     }
@@ -229,11 +233,21 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// What the verifier holds.
-fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, Failure> {
+fn input(verify: &args::Verify, config: Option<&Config>, is_own: bool) -> Result<AuditInput, Failure> {
     let mut input = AuditInput { findings_max: verify.findings_max, ..AuditInput::default() };
     let keys = config.map(|config| config.log.key_file.with_extension("vkey"));
     let own = keys.filter(|path| verify.vkey.is_empty() && path.is_file());
     (input.vkeys, input.recovery) = vkeys(verify.vkey.iter().chain(&own))?;
+    let configured = config.filter(|_| is_own).and_then(|config| config.witness.as_ref());
+    let policy = match &verify.witness_policy {
+        Some(path) => Some(anchors::read_policy(path)?),
+        None => configured.map(anchors::policy).transpose()?,
+    };
+    if let Some(policy) = policy {
+        input.vkeys.extend(policy.logs.iter().map(|log| log.vkey.clone()).filter(|_| verify.vkey.is_empty()));
+        input.witnesses = policy.witnesses.iter().map(|witness| witness.vkey.clone()).collect();
+        input.quorum = Some(policy);
+    }
     input.known_head = verify.known_head.as_deref().map(read).transpose()?;
     for path in &verify.revoked {
         input.revoked.push(read(path)?);

@@ -112,6 +112,11 @@ required = true
 # roots = "keys/first-roots.pem" # what its tokens must lead to
 # timeout = "15s"
 
+# [witness]
+# policy_file = "keys/witness.policy"     # c2sp.org/tlog-policy, with the witnesses' addresses; or policy = "..."
+# mode = "fail-open"            # or "fail-closed": nothing is registered until the quorum signs
+# timeout = "15s"
+
 [http]
 listen = "127.0.0.1:7410"       # /livez /readyz /metrics; "" for none
 health_listen = ""

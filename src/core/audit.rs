@@ -30,6 +30,7 @@ use super::origin::Origin;
 use super::rules::{Fault, LogRules};
 use super::seq::Size;
 use super::timestamp::Roots;
+use super::witness::Policy;
 
 pub use anchors::{AnchorKind, AnchorSeen, KnownToken, UNCHECKED_CHAIN};
 pub use check::{Checked, check_segment};
@@ -76,10 +77,10 @@ pub struct AuditInput {
     pub own_head: Option<String>,
     /// Only the payloads of these segments are read. Absent: all.
     pub payload_sample: Option<BTreeSet<u64>>,
-    /// The witnesses he trusts.
+    /// The witnesses whose cosignatures are verified.
     pub witnesses: Vec<WitnessVkey>,
-    /// How many of them must have signed the newest checkpoint of a closed log for it to count as confirmed.
-    pub cosignatures_min: Option<usize>,
+    /// Which witnesses must have signed the newest checkpoint of a closed log for it to count as confirmed.
+    pub quorum: Option<Policy>,
     /// The roots he trusts to name time-stamp authorities. Absent: tokens show form, imprint and signature alone.
     pub tsa_roots: Option<Roots>,
     /// Tokens he kept himself.
@@ -103,7 +104,7 @@ impl Default for AuditInput {
             own_head: None,
             payload_sample: None,
             witnesses: Vec::new(),
-            cosignatures_min: None,
+            quorum: None,
             tsa_roots: None,
             known_tokens: Vec::new(),
             findings_max: 1000,

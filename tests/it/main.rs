@@ -13,6 +13,7 @@
 
 mod admin;
 mod adopt;
+mod anchoring;
 #[allow(dead_code, reason = "the tests against peers use the rest")]
 #[path = "../harness/binary.rs"]
 mod binary;
@@ -55,6 +56,8 @@ mod segments;
 #[path = "../harness/shim.rs"]
 mod shim;
 mod soak;
+#[path = "../harness/stub_witness.rs"]
+mod stub_witness;
 mod surface;
 mod tidy;
 mod tiles;
@@ -66,3 +69,4 @@ mod verify;
 mod witness;
 #[path = "../harness/witness.rs"]
 mod witness_table;
+mod witnessed;

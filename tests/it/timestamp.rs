@@ -5,6 +5,7 @@ mod audit;
 mod chains;
 mod client;
 mod command;
+mod lane;
 mod table;
 mod tokens;
 

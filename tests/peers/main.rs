@@ -30,6 +30,7 @@ mod readers;
 mod recovery;
 mod registry;
 mod replica;
+mod seals;
 #[allow(dead_code, reason = "the offline tests use the rest")]
 #[path = "../harness/shim.rs"]
 mod shim;

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::super::{Failure, open};
+use super::super::{Failure, anchors, open};
 use super::{Remark, Status};
 use crate::anchor::AnchorError;
 use crate::archive::PinError;
@@ -46,9 +46,7 @@ pub(super) fn options(config: &Config) -> Result<(), Failure> {
             open::kubo(name, &without_secret)?;
         }
     }
-    for (name, authority) in &config.timestamp {
-        super::super::timestamp::authority(name, authority)?;
-    }
+    anchors::anchors(config, None)?;
     source_options(config)
 }
 
@@ -150,7 +148,7 @@ fn timestamp(name: &str, authority: &Timestamp, limit: Duration, runtime: &tokio
     let shown = format!("timestamp {name}");
     let authority =
         Timestamp { timeout: Delay::from_secs(limit.as_secs().max(1)).min(authority.timeout), ..authority.clone() };
-    let tsa = match super::super::timestamp::authority(name, &authority) {
+    let tsa = match anchors::tsa(name, &authority) {
         Ok(tsa) => tsa,
         Err(failure) => return Remark::failed(shown, failure),
     };

@@ -16,6 +16,7 @@ use super::super::segment::Seal;
 use super::super::segment::read::read_anchor;
 use super::super::seq::Size;
 use super::super::time::Timestamp;
+use super::super::witness::Policy;
 use super::report::Fresh;
 use super::{Audit, AuditInput};
 
@@ -54,6 +55,8 @@ pub struct AnchorSeen {
     pub size: Size,
     /// When they signed, by their own clock; `None` for a token of which nobody says whose it is.
     pub time: Option<Timestamp>,
+    /// Whether the anchor has the signatures the verifier's policy asks for.
+    pub is_enough: bool,
 }
 
 /// Reads the anchor file of the segment of `seal`.
@@ -80,12 +83,15 @@ pub(super) fn check_anchor<R: Read>(
         if !anchor.checkpoint.starts_with(&seal.checkpoint) {
             return Err(Refused::new(Code::BadSignature, "anchor: not the seal's checkpoint and lines after it"));
         }
+        let is_met = |policy: &Policy| !policy.asks_for_none() && policy.is_met_by(&statement.note) == Ok(true);
+        let is_enough = input.quorum.as_ref().is_some_and(is_met);
         let of = |kind, authority: &str, time| AnchorSeen {
             kind,
             authority: authority.to_owned(),
             segment: seal.segment,
             size: statement.head.size,
             time,
+            is_enough: is_enough && kind == AnchorKind::Witness,
         };
         for witness in &input.witnesses {
             match witness.verify(&statement.note) {
@@ -112,21 +118,11 @@ pub(super) fn check_anchor<R: Read>(
 }
 
 impl Audit<'_> {
-    /// A closed log is confirmed by as many witnesses of its newest checkpoint as the verifier asks for: nothing can
-    /// come after it that they would not have seen.
+    /// A closed log is confirmed by the witnesses that the verifier's policy asks for, over its newest checkpoint:
+    /// nothing can come after it that they would not have seen.
     pub(super) fn confirmed_by_anchors(&self) -> Option<Fresh> {
         let size = self.newest().filter(|_| self.rules.is_closed())?.size;
-        let mut names: Vec<&str> =
-            self.anchors.iter().filter(|seen| seen.is_witness_of(size)).map(|seen| &*seen.authority).collect();
-        names.sort_unstable();
-        names.dedup();
-        let min = self.input.cosignatures_min.filter(|min| *min > 0)?;
-        (names.len() >= min).then_some(Fresh { source: "anchors", size })
-    }
-}
-
-impl AnchorSeen {
-    fn is_witness_of(&self, size: Size) -> bool {
-        self.kind == AnchorKind::Witness && self.size == size
+        let is_confirmed = self.anchors.iter().any(|seen| seen.size == size && seen.is_enough);
+        is_confirmed.then_some(Fresh { source: "anchors", size })
     }
 }

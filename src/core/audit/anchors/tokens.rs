@@ -70,6 +70,7 @@ impl Audit<'_> {
                         segment,
                         size: joined.size,
                         time: Some(token.vouched.time),
+                        is_enough: false,
                     });
                 }
                 // It may be over one that is missing or cannot be read, which is said already.
