@@ -217,6 +217,8 @@ pub struct Seal {
     pub entries_min: u64,
     /// The age at which any event is sealed.
     pub age_limit: Delay,
+    /// How often the broker's ends are written down, besides before each seal.
+    pub observe_every: Delay,
 }
 
 /// `[limits]`
@@ -368,6 +370,7 @@ impl Default for Seal {
             age_max: Delay::from_secs(600),
             entries_min: 256,
             age_limit: Delay::from_secs(86_400),
+            observe_every: Delay::from_secs(600),
         }
     }
 }

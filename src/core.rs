@@ -12,6 +12,7 @@ pub mod completeness;
 pub mod decode;
 pub mod event;
 pub mod finding;
+pub mod fleet;
 pub mod hash;
 pub mod identity;
 pub mod keychange;

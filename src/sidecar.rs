@@ -9,6 +9,7 @@ mod anchoring;
 mod auditing;
 mod beside;
 mod committer;
+mod contested;
 mod counts;
 mod disclosing;
 mod epoch;
@@ -23,6 +24,7 @@ mod left;
 mod leftover;
 mod memo;
 mod newcomers;
+mod observing;
 mod outbox;
 mod pause;
 mod pinning;
@@ -110,6 +112,8 @@ pub struct Sidecar {
     pruned_segments: u64,
     /// The segment before whose seal the broker's ends were last written down.
     observed_for: Option<u64>,
+    /// When they were last written down for whatever reason, in this process.
+    looked_at: Option<Timestamp>,
     /// What a failing disk left unwritten; it is tried again.
     trouble: Option<SidecarError>,
 }
@@ -173,6 +177,7 @@ impl Sidecar {
             pruned_at: None,
             pruned_segments: 0,
             observed_for: None,
+            looked_at: None,
             trouble: None,
         };
         sidecar.meet_newcomers()?;
@@ -276,7 +281,12 @@ impl Sidecar {
     /// # Errors
     /// As `step`.
     pub fn settle(&mut self) -> Result<(), SidecarError> {
-        self.catch_up()
+        self.catch_up()?;
+        // Who comes after us begins where the broker says that we end.
+        for intake in &mut self.intakes {
+            intake.confirm(&mut self.writer)?;
+        }
+        self.writer.commit()
     }
 
     /// The open log.

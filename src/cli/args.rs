@@ -261,9 +261,12 @@ pub(super) struct Verify {
     /// A file with vkeys, one a line: the log's, and its recovery vkey.
     #[arg(long, value_name = "F")]
     pub(super) vkey: Vec<PathBuf>,
-    /// A checkpoint or live head known from elsewhere.
+    /// A checkpoint or live head known from elsewhere; with --fleet one for each member.
     #[arg(long, value_name = "F")]
-    pub(super) known_head: Option<PathBuf>,
+    pub(super) known_head: Vec<PathBuf>,
+    /// The archives of all members of a fleet: each is audited, then whether together they have every offset, each once.
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["paths", "from_ipfs", "registry"])]
+    pub(super) fleet: Vec<PathBuf>,
     /// The roots of time-stamp authorities you trust, in PEM or DER: time stamps are verified up to them.
     #[arg(long, value_name = "F")]
     pub(super) tsa_roots: Vec<PathBuf>,

@@ -84,6 +84,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         age_max: config.seal.age_max.micros(),
         entries_min: config.seal.entries_min,
         age_limit: config.seal.age_limit.micros(),
+        observe_every: config.seal.observe_every.micros(),
         disk_free_min: config.limits.disk_free_min.0,
         backlog_max: config.limits.backlog_max.0,
         audits: Schedule {

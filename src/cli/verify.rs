@@ -6,6 +6,7 @@
 
 pub(super) mod answer;
 pub(super) mod files;
+mod fleet;
 mod journal;
 mod keys;
 mod registries;
@@ -43,6 +44,9 @@ const THREADS_MAX: usize = 8;
 pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Result<u8, Failure> {
     if let Some(check) = check::proof_of(verify) {
         return check::run(&check, output);
+    }
+    if !verify.fleet.is_empty() {
+        return fleet::run(verify, output);
     }
     let started = Instant::now();
     let is_own = verify.paths.is_empty() && verify.from_ipfs.is_none();
@@ -216,8 +220,7 @@ impl Beside {
 pub(super) fn vkeys<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<(Vec<Vkey>, Option<Vkey>), Failure> {
     let (mut vkeys, mut recovery) = (Vec::new(), None);
     for path in paths {
-        for line in read(path)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let vkey: Vkey = line.parse().map_err(|_| Failure::usage(format!("{}: not a vkey", path.display())))?;
+        for vkey in vkeys_of(path)? {
             if vkey.name().ends_with("/recovery") {
                 recovery = Some(vkey);
             } else {
@@ -230,6 +233,14 @@ pub(super) fn vkeys<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<
 
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))
+}
+
+/// The vkeys of a file, one a line.
+fn vkeys_of(path: &Path) -> Result<Vec<Vkey>, Failure> {
+    let text = read(path)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let parse = |line: &str| line.parse().map_err(|_| Failure::usage(format!("{}: not a vkey", path.display())));
+    lines.map(parse).collect()
 }
 
 /// What the verifier holds.
@@ -248,7 +259,14 @@ fn input(verify: &args::Verify, config: Option<&Config>, is_own: bool) -> Result
         input.witnesses = policy.witnesses.iter().map(|witness| witness.vkey.clone()).collect();
         input.quorum = Some(policy);
     }
-    input.known_head = verify.known_head.as_deref().map(read).transpose()?;
+    input.known_head = match verify.known_head.as_slice() {
+        [] => None,
+        [path] => Some(read(path)?),
+        _ => {
+            let message = "several --known-head: one log has one newest head";
+            return Err(Failure::usage(message).hint("give the newest; --fleet takes one for each member"));
+        }
+    };
     for path in &verify.revoked {
         input.revoked.push(read(path)?);
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Contents, Keep, Kek, Network, Pin, Registry, Source, place};
+use super::{Config, ConfigError, Contents, Delay, Keep, Kek, Network, Pin, Registry, Source, place};
 use crate::core::origin::Origin;
 
 const PREFIX: &str = "PINFOLD__";
@@ -305,6 +305,9 @@ fn validate(config: &Config) -> Result<(), ConfigError> {
             let message = "this version serves health and metrics only, in clear: it has no use for it yet";
             return Err(ConfigError::value(format!("http.{key}"), message, Some("leave it empty")));
         }
+    }
+    if config.seal.observe_every < Delay::from_secs(1) {
+        return Err(ConfigError::value("seal.observe_every", "less than a second", None));
     }
     if config.seal.age_limit < config.seal.age_max {
         return Err(ConfigError::value("seal.age_limit", "less than seal.age_max", None));

@@ -53,6 +53,7 @@ bytes_max = "64MiB"
 age_max = "10m"                 # once entries_min events wait
 entries_min = 256
 age_limit = "24h"               # in any case
+observe_every = "10m"           # the broker's ends are written down this often, and before each seal
 
 [limits]
 record_bytes_max = "1MiB"

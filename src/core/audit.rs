@@ -34,7 +34,7 @@ use super::witness::Policy;
 
 pub use anchors::{AnchorKind, AnchorSeen, KnownToken, UNCHECKED_CHAIN};
 pub use check::{Checked, check_segment};
-pub use report::{Check, CheckStatus, Finding, Fresh, Report, Severity};
+pub use report::{Check, CheckStatus, Finding, Fresh, Report, Severity, verdict_of};
 pub use sample::sample;
 
 use report::Findings;

@@ -13,7 +13,9 @@ use crate::core::time::Timestamp;
 impl Sidecar {
     /// Whether there is work beside the fold. It may add entries, so the pipe is to be emptied before.
     pub(super) fn is_something_due(&mut self, now: Timestamp) -> bool {
-        if self.pinning.has_answers() || self.anchoring.has_answers(now) || self.registering.has_answers() {
+        let has_answers =
+            self.pinning.has_answers() || self.anchoring.has_answers(now) || self.registering.has_answers();
+        if has_answers || self.is_look_due(now) {
             return true;
         }
         let may_start = |lane: &Lane, before: u64| {
@@ -38,6 +40,10 @@ impl Sidecar {
         self.catch_up()?;
         let mut worked = self.take_answers(now)?;
         worked |= self.seal(now)?;
+        if self.is_look_due(now) {
+            worked |= self.observe(now)?;
+            self.writer.commit()?;
+        }
         let size = self.writer.journal.state().size();
         if self.writer.keyring.fold_is_due(size) {
             self.writer.keyring.fold(size)?;

@@ -141,6 +141,7 @@ impl SidecarError {
             }
             SidecarError::Journal(_) => "journal",
             SidecarError::Keyring(_) => "keyring",
+            SidecarError::Source(SourceError::Rewritten { .. }) => "rewritten-history",
             SidecarError::Source(_) => "source",
             SidecarError::Pin(_) => "pin",
             SidecarError::Registry(_) => "registry",

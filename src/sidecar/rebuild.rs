@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::contested::GroupMark;
 use super::counts::Counts;
 use super::error::SidecarError;
 use super::memo::Memo;
@@ -280,6 +281,15 @@ impl Retraced {
         tasks.into_iter().map(row).collect()
     }
 
+    /// Shared partitions go on from the archive's end: what the group has committed beyond it may have been in the lost
+    /// tail alone.
+    fn marks(&self) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
+        let is_shared = |place: &Partition| self.topics.get(place.topic_no).is_some_and(|topic| topic.shared);
+        let mark = |row: &PositionRow| GroupMark { confirmed: row.next_offset, is_alone: true }.encode();
+        let shared = self.positions.iter().filter(move |(place, _)| is_shared(place));
+        shared.map(move |(place, row)| (GroupMark::row(*place), mark(row)))
+    }
+
     fn rows(&self, unsaid: &Unsaid) -> Vec<(String, Vec<u8>)> {
         let be64 = |number: u64| number.to_be_bytes().to_vec();
         let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
@@ -287,6 +297,7 @@ impl Retraced {
             let (name, value) = self.topics.journal_row(topic_no);
             rows.extend(value.map(|value| (name, value)));
         }
+        rows.extend(self.marks());
         rows.extend((0u64..).zip(&self.epochs).map(|(n, seq)| (writer::epoch_row(n), be64(seq.0))));
         let opened_at = self.epoch_opened_at.unwrap_or(self.recorded_at);
         rows.push((writer::ROW_EPOCH.to_owned(), be64(opened_at.0)));

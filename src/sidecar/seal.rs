@@ -111,14 +111,10 @@ impl Sidecar {
         for intake in &mut self.intakes {
             intake.confirm(&mut self.writer)?;
         }
-        let at = self.writer.record_time(now)?;
         let segment = self.writer.journal.state().sealed.segments;
         // Once a segment: a seal that a full disk stops is tried again and again.
         if self.observed_for != Some(segment) {
-            let ends: Vec<_> = self.intakes.iter().flat_map(|intake| intake.ends(&self.writer)).collect();
-            for ends in ends.chunks(400) {
-                self.writer.push(Body::Observed { at, ends: ends.to_vec() }, None, Vec::new())?;
-            }
+            self.observe(now)?;
             self.observed_for = Some(segment);
         }
         self.writer.commit()?;

@@ -29,6 +29,7 @@ mod embedded;
 mod faults;
 mod feeding;
 mod fixtures;
+mod fleet;
 mod footprint;
 mod idle;
 mod journal;

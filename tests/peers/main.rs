@@ -21,6 +21,8 @@ mod campaign;
 #[path = "../harness/cpu.rs"]
 mod cpu;
 mod faults;
+mod fleet;
+mod gaps;
 mod ingest;
 mod kill;
 mod ledger;
