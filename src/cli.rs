@@ -34,6 +34,7 @@ mod registry;
 mod released;
 mod run;
 mod tiles;
+mod timestamp;
 mod token;
 mod topic;
 mod verify;
@@ -110,6 +111,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
             }
             journal::stage(global, &Request::Prune { dry_run: *dry_run }, output)
         }
+        Command::Timestamp(timestamp) => timestamp::run(global, timestamp, output),
         Command::Verify(verify) => verify::run(global, verify, output),
         Command::Prove(prove) => prove::run(global, prove, output),
         Command::Check(check) => check::run(check, output),

@@ -135,6 +135,8 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Ask the time-stamp authorities of the configuration about the newest checkpoint that may be shown.
+    Timestamp(Timestamp),
     /// Audit an archive from its bytes; without an argument the configured log, its archive and registries.
     Verify(Verify),
     /// Prove an entry, or that one checkpoint continues another: a file that anyone checks with `check`.
@@ -271,6 +273,17 @@ pub(super) struct Revoke {
     /// Where the note goes; the one to publish, where absent, beside the key file.
     #[arg(short, long, value_name = "F")]
     pub(super) output: Option<PathBuf>,
+}
+
+/// `timestamp`
+#[derive(clap::Args, Debug)]
+pub(super) struct Timestamp {
+    /// Where checkpoint and tokens are written, to be kept apart from the archive; what is there is kept.
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: PathBuf,
+    /// Ask this authority only; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Vec<String>,
 }
 
 /// `verify`
