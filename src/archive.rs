@@ -4,10 +4,12 @@
 //! again and walked from the root. We compute every CID; a target only confirms it, and another answer halts the loop.
 //! Not the outbox (`journal`) and not the back-off between tries (`sidecar`).
 
+pub mod anchor;
 mod audit;
 mod car;
 pub mod folder;
 pub mod kubo;
+pub mod replica;
 mod walk;
 
 use std::fmt;
@@ -17,6 +19,7 @@ use std::pin::Pin;
 use crate::core::cid::Cid;
 use crate::core::finding::Refused;
 use crate::core::hash::Hash;
+use replica::CarBlock;
 
 pub use audit::audit;
 pub use folder::Folder;
@@ -31,7 +34,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, PinError>> + Send
 /// - Durability: when `pin` answers `Ok`, the target holds every block under our root, durably as far as it can be
 ///   told to, and has given each of them back to us.
 /// - Idempotence: any call may be made again, after a crash or a lost answer, with the same outcome.
-/// - Nothing that is there and differs is ever overwritten.
+/// - Nothing that is there and differs is ever overwritten, but an anchor by one that contains it.
 /// - Every call ends: time-outs are the target's own duty. Dropping the future is safe at any point.
 /// - Calls may run side by side, for the same root too.
 pub trait Pinner: Send + Sync {
@@ -49,6 +52,18 @@ pub trait Pinner: Send + Sync {
 
     /// Reads every block of `car` back without storing anything. The local file need not exist any more.
     fn check<'a>(&'a self, car: &'a CarFile) -> Answer<'a, Receipt>;
+
+    /// Reads single blocks of `car` back, and gives those the target has damaged or not at all. Where it no longer holds
+    /// the file as a whole, that is all of them. The local file need not exist any more.
+    fn sample<'a>(&'a self, car: &'a CarFile, blocks: &'a [CarBlock]) -> Answer<'a, Vec<Cid>>;
+
+    /// Puts `car` in the place of a copy that is damaged or gone, and reads every block back. What is there and differs
+    /// is set aside where that can be done, and blocks of a wrong hash are removed.
+    fn repair<'a>(&'a self, car: &'a CarFile) -> Answer<'a, Receipt>;
+
+    /// Writes the target's own copy of `car` to the file `into`, every block hashed and every link walked: the bytes of
+    /// our file, whoever kept them. Not synced.
+    fn fetch<'a>(&'a self, car: &'a CarFile, into: &'a Path) -> Answer<'a, ()>;
 
     /// Gives `car` up: the target may forget it. Not there is good.
     fn unpin<'a>(&'a self, car: &'a CarFile) -> Answer<'a, ()>;

@@ -3,7 +3,9 @@
 //! Commands that need the journal go through `control`: while `run` lives it answers over the control socket, else
 //! this process opens the journal itself, and both give the same answer. Contract: surface.md, Commands.
 
+mod anchors;
 mod args;
+mod check;
 mod config;
 mod confirm;
 mod control;
@@ -23,12 +25,17 @@ mod logging;
 mod metrics;
 mod open;
 mod output;
+mod pin;
+mod prove;
 mod query;
 mod rebuild;
 mod registry;
+mod released;
 mod run;
+mod tiles;
 mod topic;
 mod verify;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -92,7 +99,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Ingest(ingest) => journal::ingest(global, ingest, output),
         Command::Topic(topic) => topic::run(global, topic, output),
         Command::Seal => journal::stage(global, &Request::Seal, output),
-        Command::Pin => journal::stage(global, &Request::Pin, output),
+        Command::Pin(pin) => pin::run(global, pin, output),
         Command::Register => journal::stage(global, &Request::Register, output),
         Command::Prune { dry_run } => {
             if !dry_run {
@@ -101,10 +108,14 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
             journal::stage(global, &Request::Prune { dry_run: *dry_run }, output)
         }
         Command::Verify(verify) => verify::run(global, verify, output),
+        Command::Prove(prove) => prove::run(global, prove, output),
+        Command::Check(check) => check::run(check, output),
+        Command::Tiles(command) => tiles::run(global, command, output),
         Command::Show { seq } => journal::show(global, *seq, output),
         Command::Query(query) => query::run(global, query, output),
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild, output),
         Command::Registry(command) => registry::run(global, command, output),
+        Command::Witness(command) => witness::run(global, command, output),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Args::command(), "pinfold", &mut text);

@@ -12,6 +12,7 @@ mod registry;
 mod secret;
 mod source;
 mod template;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use registry::{Ddl, Registry, Snowflake, Sqlite};
 pub use secret::{MASK, Secret};
 pub use source::{Assignment, Decode, Kafka, Source, Topic};
 pub use template::template;
+pub use witness::{Mode, Witness};
 
 /// Everything a log is run with. Paths are absolute or relative to the working directory once loaded.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -64,6 +66,9 @@ pub struct Config {
     /// Where segments are registered, by name.
     #[serde(default)]
     pub registry: BTreeMap<String, Registry>,
+    /// Who cosigns checkpoints.
+    #[serde(default)]
+    pub witness: Option<Witness>,
     /// Health and metrics.
     #[serde(default)]
     pub http: Http,
@@ -231,10 +236,12 @@ pub struct Limits {
 pub struct Archive {
     /// Copies a segment must have.
     pub copies_min: u64,
-    /// How often copies are sampled.
+    /// How often the copies on each pin target are sampled; `0s` for never.
     pub audit_every: Delay,
-    /// Blocks a sample takes.
+    /// Blocks a sample takes of each target.
     pub audit_sample: u64,
+    /// Whether a file that a sample shows to be damaged is put back at once; else `pin --repair` does it.
+    pub audit_repair: bool,
 }
 
 /// `[local]`
@@ -312,6 +319,9 @@ mod defaults {
     pub(super) fn call_timeout() -> Delay {
         Delay::from_secs(60)
     }
+    pub(super) fn witness_timeout() -> Delay {
+        Delay::from_secs(15)
+    }
     pub(super) fn yes() -> bool {
         true
     }
@@ -370,7 +380,7 @@ impl Default for Limits {
 
 impl Default for Archive {
     fn default() -> Archive {
-        Archive { copies_min: 2, audit_every: Delay::from_secs(86_400), audit_sample: 459 }
+        Archive { copies_min: 2, audit_every: Delay::from_secs(86_400), audit_sample: 459, audit_repair: true }
     }
 }
 

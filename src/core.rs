@@ -30,4 +30,7 @@ pub mod rules;
 pub mod segment;
 pub mod seq;
 pub mod synthetic;
+pub mod tile;
 pub mod time;
+pub mod timestamp;
+pub mod witness;

@@ -1,7 +1,10 @@
 //! Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`, open to whoever reaches the address.
+//! The server of a witness is in `witness`.
 //!
 //! It shows counts and states, never content, subjects or heads. What it shows is handed in as functions, so that the
 //! server knows nothing of the loop behind it. Contract: surface.md, HTTP; metrics in OpenMetrics text 1.0.0.
+
+pub mod witness;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -19,7 +19,10 @@
 //! | [`ingest`] | the port `Source`: Kafka and files | core |
 //! | [`archive`] | the port `Pinner`: Kubo and folders | core |
 //! | [`registry`] | the port `Registrar`: SQL | core |
+//! | [`tiles`] | the log as C2SP tiles on disk, and the proofs made from them | core |
+//! | [`anchor`] | the port `Authority`: witnesses and time-stamp authorities | core |
 //! | [`sidecar`] | the loop; siblings meet here and nowhere else | all above |
+//! | [`witness`] | a witness of other logs, beside all this: what it remembers and what it signs | core |
 //! | [`config`], [`http`] | configuration; health and metrics | core |
 //! | [`cli`] | one file a command; the only place that prints | everything |
 //!
@@ -33,6 +36,7 @@
 #[cfg(test)]
 extern crate self as pinfold;
 
+pub mod anchor;
 pub mod archive;
 pub mod cli;
 pub mod config;
@@ -44,3 +48,5 @@ pub mod keyring;
 pub mod proto;
 pub mod registry;
 pub mod sidecar;
+pub mod tiles;
+pub mod witness;

@@ -5,10 +5,13 @@
 //! durable; the sidecar is then to be dropped.
 
 mod adopting;
+mod anchoring;
+mod auditing;
 mod beside;
 mod committer;
 mod contested;
 mod counts;
+mod disclosing;
 mod epoch;
 mod error;
 mod feeding;
@@ -45,6 +48,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use adopting::Adopted;
+pub use anchoring::{Anchors, Quorum};
+pub use auditing::{ReplicaStatus, Schedule, Wanted};
+pub use disclosing::Disclosed;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
@@ -56,7 +62,7 @@ pub use reader::{Keys, Reader};
 pub use rebuild::{Retraced, refill};
 pub use seal::Files;
 pub use settings::Settings;
-pub use status::{PositionStatus, Status, TopicStatus};
+pub use status::{PositionStatus, ReplicaRow, SealedStatus, Status, TopicStatus};
 pub use topics::{TopicRow, Topics};
 pub use writer::{Opening, Writer};
 
@@ -65,6 +71,8 @@ use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 use crate::ingest::{Budget, Source};
 use crate::registry::Registrar;
+use anchoring::Anchoring;
+use auditing::Auditing;
 use intake::Intake;
 use outbox::Outbox;
 use pause::Backlog;
@@ -90,6 +98,8 @@ pub struct Sidecar {
     /// How many sources were fed.
     feeds: u64,
     pinning: Pinning,
+    anchoring: Anchoring,
+    auditing: Auditing,
     registering: Registering,
     sealer: Sealer,
     settings: Settings,
@@ -115,10 +125,10 @@ const POLL_RECORDS: usize = 8_000;
 const POLL_BYTES: usize = 8 << 20;
 
 impl Sidecar {
-    /// Goes on with an open log.
+    /// Goes on with an open log of whose checkpoints nobody outside is asked.
     ///
     /// # Errors
-    /// A halt where the outbox or a segment cannot be read; the archive folder cannot be made.
+    /// As [`Sidecar::anchored`].
     pub fn new(
         writer: Writer,
         targets: Vec<(bool, Arc<dyn Pinner>)>,
@@ -126,16 +136,35 @@ impl Sidecar {
         settings: Settings,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Sidecar, SidecarError> {
+        Sidecar::anchored(writer, targets, Anchors::default(), registries, settings, runtime)
+    }
+
+    /// Goes on with an open log.
+    ///
+    /// # Errors
+    /// A halt where the outbox, a segment or an anchor cannot be read; the archive folder cannot be made.
+    pub fn anchored(
+        writer: Writer,
+        targets: Vec<(bool, Arc<dyn Pinner>)>,
+        anchors: Anchors,
+        registries: Vec<(bool, Arc<dyn Registrar>)>,
+        settings: Settings,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Sidecar, SidecarError> {
         std::fs::create_dir_all(&settings.archive).map_err(SidecarError::file("making", &settings.archive))?;
         leftover::clear(&writer, &settings.archive)?;
         let outbox = Outbox::load(&writer.journal)?;
+        let (archive, schedule) = (settings.archive.clone(), settings.audits);
+        let auditing = Auditing::new(&targets, archive, schedule, runtime.clone(), &writer)?;
         let lane = |name: &str, required| Lane::new(name, required);
         let targets = targets.into_iter().map(|(required, pinner)| (lane(pinner.name(), required), pinner)).collect();
         let registries =
             registries.into_iter().map(|(required, registrar)| (lane(registrar.name(), required), registrar)).collect();
         let mut sidecar = Sidecar {
             pinning: Pinning::new(targets, settings.archive.clone(), runtime.clone()),
+            anchoring: Anchoring::new(anchors, settings.archive.clone(), runtime.clone(), &writer)?,
             registering: Registering::new(registries, writer.origin(), settings.archive.clone(), runtime.clone()),
+            auditing,
             sealer: Sealer::default(),
             workers: Workers::start(settings.threads)?,
             writer,
@@ -168,6 +197,7 @@ impl Sidecar {
 
     /// Goes on with other clients of the same targets and registries, and lets sources connect anew: secrets changed.
     pub fn reconnect(&mut self, pinners: Vec<Arc<dyn Pinner>>, registrars: Vec<Arc<dyn Registrar>>) {
+        self.auditing.reconnect(&pinners);
         self.pinning.reconnect(pinners);
         self.registering.reconnect(registrars);
         self.intakes.iter_mut().for_each(|intake| intake.source().reconnect());

@@ -1,6 +1,6 @@
 //! A folder as a pinner: a mounted disk, a file share, a backup volume.
 //!
-//! A file appears under its name only whole, synced and never over another. The folder itself is not created: a volume
+//! A file appears under its name only whole, synced and never over another, but for an anchor that contains the older. The folder itself is not created: a volume
 //! that is not mounted must not turn into files on the disk below. Not the local archive (`journal` writes that).
 
 use std::fs::{self, File};
@@ -11,8 +11,11 @@ use rustix::fs::{Advice, CWD, RenameFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use super::anchor;
 use super::car::{self, Fault};
+use super::replica::{self, CarBlock};
 use super::{Answer, CarFile, Contents, Network, PinError, Pinner, Receipt};
+use crate::core::cid::Cid;
 use crate::core::hash::Hash;
 
 /// A target of kind `folder`.
@@ -38,7 +41,10 @@ impl Folder {
         car::check_own(car)?;
         let place = self.place(car);
         if !place.try_exists().map_err(|error| self.failed("look for", &place, &error))? {
-            self.store(car, &place).map_err(|error| self.failed("write", &place, &error))?;
+            self.store(car, &place, rename_new).map_err(|error| self.failed("write", &place, &error))?;
+        } else if anchor::supersedes(&car.path, &place) {
+            self.store(car, &place, |from, to| fs::rename(from, to))
+                .map_err(|error| self.failed("replace", &place, &error))?;
         }
         self.compare(car, &place)?;
         // Again for a file that was there: a crash may have come between its rename and the sync of the folder.
@@ -47,9 +53,9 @@ impl Folder {
     }
 
     /// Copies the file under a name nobody reads, makes it durable, then gives it its own name.
-    fn store(&self, car: &CarFile, place: &Path) -> io::Result<()> {
+    fn store(&self, car: &CarFile, place: &Path, rename: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
         let temporary = self.path.join(format!(".{}.{}.tmp", car.name(), car.root));
-        let copied = copy(&car.path, &temporary).and_then(|()| rename_new(&temporary, place));
+        let copied = copy(&car.path, &temporary).and_then(|()| rename(&temporary, place));
         if copied.is_err() {
             // Best effort: on a full disk the half copy is what fills it. The next try writes over it anyway.
             let _ = fs::remove_file(&temporary);
@@ -86,6 +92,53 @@ impl Folder {
             Fault::Io(error) => self.failed("read back", &place, &error),
             Fault::Bytes(fault) => PinError::Tampered { target: self.name.clone(), fault },
         })
+    }
+
+    fn sample_blocking(&self, car: &CarFile, blocks: &[CarBlock]) -> Result<Vec<Cid>, PinError> {
+        let place = self.place(car);
+        let failed = |error: io::Error| self.failed("read back", &place, &error);
+        let file = match File::open(&place) {
+            // A folder that is not there has lost nothing; a file has.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.path.is_dir() => {
+                return Ok(blocks.iter().map(|block| block.cid).collect());
+            }
+            opened => opened.map_err(failed)?,
+        };
+        let mut bad = Vec::new();
+        for block in blocks {
+            match replica::holds(&file, block) {
+                Ok(true) => {}
+                Ok(false) => bad.push(block.cid),
+                // A sector that does not read is as lost as one that reads wrong.
+                Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => bad.push(block.cid),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(bad)
+    }
+
+    /// Sets another file of that name aside, durably, and pins again.
+    fn repair_blocking(&self, car: &CarFile) -> Result<Receipt, PinError> {
+        car::check_own(car)?;
+        let place = self.place(car);
+        let is_there = place.try_exists().map_err(|error| self.failed("look for", &place, &error))?;
+        if is_there && self.check_blocking(car).is_err() {
+            let aside = set_aside(&place).map_err(|error| self.failed("set aside", &place, &error))?;
+            tracing::warn!(target_name = self.name, file = %aside.display(), "a damaged copy was set aside");
+        }
+        self.pin_blocking(car)
+    }
+
+    fn fetch_blocking(&self, car: &CarFile, into: &Path) -> Result<(), PinError> {
+        self.check_blocking(car)?;
+        let place = self.place(car);
+        fs::copy(&place, into).map_err(|error| self.failed("copy", &place, &error))?;
+        // The copy, not the file it was made of, is what will be used.
+        match car::check(into, car.root) {
+            Ok(_) => Ok(()),
+            Err(Fault::Io(error)) => Err(self.failed("copy", &place, &error)),
+            Err(Fault::Bytes(fault)) => Err(PinError::Tampered { target: self.name.clone(), fault }),
+        }
     }
 
     fn unpin_blocking(&self, car: &CarFile) -> Result<(), PinError> {
@@ -156,6 +209,20 @@ impl Pinner for Folder {
         self.answer(car, Folder::check_blocking)
     }
 
+    fn sample<'a>(&'a self, car: &'a CarFile, blocks: &'a [CarBlock]) -> Answer<'a, Vec<Cid>> {
+        let blocks = blocks.to_vec();
+        self.answer(car, move |folder, car| folder.sample_blocking(car, &blocks))
+    }
+
+    fn repair<'a>(&'a self, car: &'a CarFile) -> Answer<'a, Receipt> {
+        self.answer(car, Folder::repair_blocking)
+    }
+
+    fn fetch<'a>(&'a self, car: &'a CarFile, into: &'a Path) -> Answer<'a, ()> {
+        let into = into.to_owned();
+        self.answer(car, move |folder, car| folder.fetch_blocking(car, &into))
+    }
+
     fn unpin<'a>(&'a self, car: &'a CarFile) -> Answer<'a, ()> {
         self.answer(car, Folder::unpin_blocking)
     }
@@ -169,7 +236,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Renames, but never over something.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Some network file systems do not know the flag. There two processes that pin different files under one name
         // at the same moment could still collide; the read back notices.
@@ -180,6 +247,26 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         renamed => Ok(renamed?),
     }
 }
+
+/// Gives a file another name in its folder, `NAME.damaged-N`, durably. No reader takes that for an archive's.
+pub(super) fn set_aside(place: &Path) -> io::Result<PathBuf> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    for n in 1..=ASIDE_MAX {
+        let aside = place.with_file_name(format!("{name}.damaged-{n}"));
+        match rename_new(place, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            renamed => {
+                renamed?;
+                File::open(place.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+                return Ok(aside);
+            }
+        }
+    }
+    Err(io::Error::other(format!("{ASIDE_MAX} damaged copies stand there already")))
+}
+
+/// Damaged copies of one file that are kept. More of them is a disk to be replaced, not a file to be repaired.
+const ASIDE_MAX: u32 = 100;
 
 fn hash_file(path: &Path) -> io::Result<Hash> {
     let mut file = File::open(path)?;
@@ -197,7 +284,7 @@ fn hash_file(path: &Path) -> io::Result<Hash> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::cid::Cid;
+    use crate::core::segment::Anchor;
 
     const PROOF: &[u8] = include_bytes!("../../tests/vectors/pinfold-v1/log/000002.proof.car");
 
@@ -255,6 +342,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_anchor_gives_way_to_a_newer_one_and_to_nothing_else() {
+        let at = place();
+        let seal = Cid::from_bytes(&PROOF[14..50]).unwrap();
+        let car = |lines: &str, name: &str| {
+            let anchor = Anchor { tsa: Vec::new(), seal, checkpoint: format!("note\n\n{lines}") };
+            let path = at.car.path.with_file_name(name);
+            fs::write(&path, anchor.to_car()).unwrap();
+            CarFile { bytes: fs::metadata(&path).unwrap().len(), path, root: anchor.cid() }
+        };
+        let kept = at.kept.with_file_name("000002.anchor.car");
+        at.folder.pin(&car("one\n", "000002.anchor.car")).await.unwrap();
+        let newer = car("one\ntwo\n", "000002.anchor.car");
+        at.folder.pin(&newer).await.unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), fs::read(&newer.path).unwrap());
+        for other in ["one\n", "one\nthree\n", ""] {
+            let error = at.folder.pin(&car(other, "000002.anchor.car")).await.unwrap_err();
+            assert!(matches!(error, PinError::Occupied { .. }), "{other}: {error}");
+        }
+        car("one\ntwo\n", "000002.anchor.car");
+        assert_eq!(fs::read(&kept).unwrap(), fs::read(&newer.path).unwrap(), "what was there stays");
+        fs::write(&kept, b"no anchor").unwrap();
+        assert!(matches!(at.folder.pin(&newer).await.unwrap_err(), PinError::Occupied { .. }));
+    }
+
+    #[tokio::test]
     async fn a_flipped_bit_in_the_kept_file_is_found_by_a_check() {
         let at = place();
         at.folder.pin(&at.car).await.unwrap();
@@ -263,6 +375,22 @@ mod tests {
         fs::write(&at.kept, kept).unwrap();
         let error = at.folder.check(&at.car).await.unwrap_err();
         assert!(matches!(error, PinError::Tampered { .. }) && !error.halts(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_repair_sets_the_damaged_file_aside_and_a_sound_one_stays() {
+        let at = place();
+        let first = at.folder.pin(&at.car).await.unwrap();
+        assert_eq!(at.folder.repair(&at.car).await.unwrap(), first);
+        for n in 1..3 {
+            fs::write(&at.kept, b"rot").unwrap();
+            assert_eq!(at.folder.repair(&at.car).await.unwrap(), first);
+            assert_eq!(fs::read(&at.kept).unwrap(), PROOF);
+            let aside = at.kept.with_file_name(format!("000002.proof.car.damaged-{n}"));
+            assert_eq!(fs::read(aside).unwrap(), b"rot");
+        }
+        fs::remove_file(&at.kept).unwrap();
+        assert_eq!(at.folder.repair(&at.car).await.unwrap(), first, "a lost file comes back");
     }
 
     #[tokio::test]

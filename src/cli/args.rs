@@ -122,8 +122,8 @@ pub(super) enum Command {
     Topic(Topic),
     /// Seal what waits, now.
     Seal,
-    /// Pin what is sealed, now.
-    Pin,
+    /// Pin what is sealed, now; or audit what is pinned.
+    Pin(Pin),
     /// Register what is pinned, now.
     Register,
     /// Drop from the journal what is done everywhere.
@@ -134,6 +134,13 @@ pub(super) enum Command {
     },
     /// Audit an archive from its bytes; without an argument the configured log, its archive and registries.
     Verify(Verify),
+    /// Prove an entry, or that one checkpoint continues another: a file that anyone checks with `check`.
+    Prove(Prove),
+    /// Check a proof or an evidence tar: with vkeys alone, no configuration and no network.
+    Check(Check),
+    /// The log as tlog-tiles, for monitors, witnesses and web servers.
+    #[command(subcommand)]
+    Tiles(Tiles),
     /// One entry, as anyone may see it.
     Show {
         /// Its place in the log.
@@ -146,6 +153,9 @@ pub(super) enum Command {
     /// Registry tables.
     #[command(subcommand)]
     Registry(Registry),
+    /// Be a witness of logs: cosign what continues what was cosigned before. Needs no log of its own.
+    #[command(subcommand)]
+    Witness(Witness),
     /// Completions for a shell.
     Completions {
         /// Which shell.
@@ -180,6 +190,21 @@ pub(super) struct Run {
     /// Stop by itself at so many entries.
     #[arg(long, value_name = "N")]
     pub(super) until_size: Option<u64>,
+}
+
+/// `pin`
+#[derive(clap::Args, Debug)]
+pub(super) struct Pin {
+    /// Ask every target for blocks drawn at random, and hash them.
+    #[arg(long)]
+    pub(super) audit: bool,
+    /// How many blocks of each target; `archive.audit_sample` where absent.
+    #[arg(long, value_name = "N", requires = "audit", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) sample: Option<u64>,
+    /// Put back what is lost or altered, from our archive or from another target. Without --audit every block of every
+    /// file is read, ours too.
+    #[arg(long)]
+    pub(super) repair: bool,
 }
 
 /// `ingest`
@@ -229,6 +254,12 @@ pub(super) struct Verify {
     /// The archives of all members of a fleet: each is audited, then whether together they have every offset, each once.
     #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["paths", "from_ipfs", "registry"])]
     pub(super) fleet: Vec<PathBuf>,
+    /// The roots of time-stamp authorities you trust, in PEM or DER: time stamps are verified up to them.
+    #[arg(long, value_name = "F")]
+    pub(super) tsa_roots: Vec<PathBuf>,
+    /// A time stamp of a checkpoint that you kept apart from the archive: it confirms the newest, or shows a rollback.
+    #[arg(long, value_name = "F", requires = "tsa_roots")]
+    pub(super) known_token: Vec<PathBuf>,
     /// Compare with a registry of the configuration; without a name with all.
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
     pub(super) registry: Option<Option<String>>,
@@ -241,12 +272,63 @@ pub(super) struct Verify {
     /// A revocation note.
     #[arg(long, value_name = "NOTE")]
     pub(super) revoked: Vec<PathBuf>,
+    /// A policy of witnesses (c2sp.org/tlog-policy): their cosignatures are verified, and those with an address asked
+    /// for what they hold.
+    #[arg(long, value_name = "F")]
+    pub(super) witness_policy: Option<PathBuf>,
     /// Findings listed, at most; all are counted.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(super) findings_max: usize,
     /// Exit 0 instead of 10 where nothing outside the archive confirms it.
     #[arg(long)]
     pub(super) allow_unanchored: bool,
+}
+
+/// `prove`
+#[derive(clap::Args, Debug)]
+pub(super) struct Prove {
+    /// The entry's place in the log.
+    #[arg(required_unless_present = "consistency")]
+    pub(super) seq: Option<u64>,
+    /// Prove that the checkpoint of size B continues that of size A.
+    #[arg(long, value_name = "A..B", conflicts_with_all = ["seq", "disclose"])]
+    pub(super) consistency: Option<String>,
+    /// Where to write it; standard output where absent. With changes of key before the checkpoint it is an evidence tar.
+    #[arg(short, long, value_name = "F")]
+    pub(super) output: Option<PathBuf>,
+    /// Open this part of the entry for whoever gets the file: its number in `parts`, from 0. Leaves an entry.
+    #[arg(long, value_name = "PART", requires = "reason_file")]
+    pub(super) disclose: Option<u32>,
+    /// A file with the reason why it is opened, or `-`.
+    #[arg(long, value_name = "F", requires = "disclose")]
+    pub(super) reason_file: Option<PathBuf>,
+}
+
+/// `check`
+#[derive(clap::Args, Debug)]
+pub(super) struct Check {
+    /// A `.tlog-proof`, a consistency proof or an evidence tar.
+    #[arg(value_name = "F")]
+    pub(super) file: PathBuf,
+    /// A file with vkeys, one a line: the log's, and its recovery vkey.
+    #[arg(long, value_name = "F")]
+    pub(super) vkey: Vec<PathBuf>,
+    /// A checkpoint known from elsewhere.
+    #[arg(long, value_name = "F")]
+    pub(super) known_head: Option<PathBuf>,
+    /// Exit 0 instead of 10 where nothing outside the file confirms its checkpoint.
+    #[arg(long)]
+    pub(super) allow_unanchored: bool,
+}
+
+/// `tiles`
+#[derive(Subcommand, Debug)]
+pub(super) enum Tiles {
+    /// Write what is released as static files, or add to them what is new.
+    Export {
+        /// Where: a directory of its own.
+        dir: PathBuf,
+    },
 }
 
 /// `rebuild`
@@ -311,6 +393,37 @@ pub(super) enum Registry {
     Rebuild {
         /// Which registry; all where absent.
         name: Option<String>,
+    },
+}
+
+/// `witness`
+#[derive(Subcommand, Debug)]
+pub(super) enum Witness {
+    /// Make a witness: key, state, an empty list of logs. Overwrites nothing.
+    Init {
+        /// Where to make it.
+        dir: PathBuf,
+        /// Its name in every cosignature, once for ever: a URL without a scheme, like witness.example.com/w1
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
+    /// Answer add-checkpoint requests until told to stop; SIGHUP rereads the list of logs.
+    Serve {
+        /// Where `witness init` made it.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// The address to listen on; TLS ends in front of it.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7412")]
+        listen: String,
+        /// The key, with its vkey beside; else DIR/witness.key.
+        #[arg(long, value_name = "F")]
+        key: Option<PathBuf>,
+        /// The list of logs (c2sp.org/tlog-list); else DIR/logs.
+        #[arg(long, value_name = "F")]
+        logs: Option<PathBuf>,
+        /// What it has cosigned; else DIR/witness.state.
+        #[arg(long, value_name = "F")]
+        state: Option<PathBuf>,
     },
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{Failure, now, open};
 use crate::config::Config;
 use crate::ingest::replay::Format;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{ReplicaRow, Sidecar, Wanted};
 use feed::Feeding;
 
 /// A request.
@@ -28,13 +28,33 @@ pub(super) enum Request {
     Resume,
     Seal,
     Pin,
+    /// Blocks drawn of each target, `None` for all; and whether what is damaged is put back.
+    AuditReplicas {
+        blocks: Option<u64>,
+        repairs: bool,
+    },
     Register,
-    Prune { dry_run: bool },
+    Prune {
+        dry_run: bool,
+    },
     Topics,
     Adopt,
-    RebuildRegistry { names: Vec<String> },
-    Show { seq: u64 },
-    Ingest { path: PathBuf, topic: String, format: Option<String> },
+    RebuildRegistry {
+        names: Vec<String>,
+    },
+    Show {
+        seq: u64,
+    },
+    Disclose {
+        seq: u64,
+        part: u32,
+        reason: String,
+    },
+    Ingest {
+        path: PathBuf,
+        topic: String,
+        format: Option<String>,
+    },
 }
 
 /// A request as it is sent.
@@ -293,6 +313,7 @@ fn begin(sidecar: &mut Sidecar, request: &Request, is_running: bool) -> Result<O
             let message = format!("entry {seq}: the log has {} entries", sidecar.size());
             Failure::new(1, "no-entry", message)
         })?,
+        Request::Disclose { seq, part, reason } => super::prove::disclose(sidecar, *seq, *part, reason)?,
         Request::Prune { dry_run } => to_value(&sidecar.prune(now(), *dry_run)?),
         Request::Seal => {
             sidecar.refuse_if_halted()?;
@@ -301,6 +322,11 @@ fn begin(sidecar: &mut Sidecar, request: &Request, is_running: bool) -> Result<O
                 segments += 1;
             }
             json!({ "sealed": segments, "segments": sidecar.status(now(), is_running).sealed.segments })
+        }
+        Request::AuditReplicas { blocks, repairs } => {
+            sidecar.refuse_if_halted()?;
+            sidecar.audit_replicas(Wanted { blocks: *blocks, repairs: *repairs });
+            return Ok(None);
         }
         Request::Pin | Request::Register | Request::Ingest { .. } => {
             sidecar.refuse_if_halted()?;
@@ -313,6 +339,14 @@ fn begin(sidecar: &mut Sidecar, request: &Request, is_running: bool) -> Result<O
 /// The answer to a request that the loop works on, once the stage is done everywhere it is required; or why it will not
 /// be in time.
 fn settle(sidecar: &Sidecar, request: &Request, is_running: bool, end: Instant) -> Result<Option<Value>, Failure> {
+    if let Request::AuditReplicas { .. } = request {
+        let Some(audited) = sidecar.audited_replicas() else {
+            return if Instant::now() > end { Err(not_in_time(sidecar)) } else { Ok(None) };
+        };
+        let targets: serde_json::Map<_, _> =
+            audited.map(|(name, last)| (name, to_value(&ReplicaRow::from(last)))).collect();
+        return Ok(Some(json!({ "replicas": targets })));
+    }
     let open = match request {
         Request::RebuildRegistry { names } => names.iter().map(|name| sidecar.open_of_registry(name)).sum(),
         request => sidecar.open_of_stage(matches!(request, Request::Register)),

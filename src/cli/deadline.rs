@@ -14,7 +14,7 @@ use super::output::Output;
 pub(super) fn watch(args: &Args, output: Output) -> Result<(), Failure> {
     let Some(limit) = args.global.timeout else { return Ok(()) };
     match args.command {
-        Command::Run(_) | Command::Health { .. } | Command::Seal | Command::Pin | Command::Register => return Ok(()),
+        Command::Run(_) | Command::Health { .. } | Command::Seal | Command::Pin(_) | Command::Register => return Ok(()),
         Command::Doctor { .. } | Command::Config(_) => return Ok(()),
         _ => {}
     }

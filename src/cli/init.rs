@@ -167,7 +167,7 @@ fn halted(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(4, "init", error.to_string())
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Failure> {
     use rand::TryRng;
     let mut bytes = [0; N];
     let drawn = rand::rngs::SysRng.try_fill_bytes(&mut bytes);
@@ -175,7 +175,7 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
     Ok(bytes)
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     let open = File::options().write(true).create_new(true).mode(mode).open(path);
     let mut file =
         open.map_err(|e| Failure::file("making", path, &e).hint("nothing is overwritten: use another directory"))?;

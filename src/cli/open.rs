@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::{Failure, anchors};
 use crate::archive::{self, Pinner};
 use crate::config::{self, Config};
 use crate::core::decode::{Format, Limits};
@@ -18,7 +18,7 @@ use crate::keyring::{self, Kek, Keyring};
 use crate::registry::Registrar;
 use crate::registry::snowflake::{Options, Snowflake};
 use crate::registry::sqlite::Sqlite;
-use crate::sidecar::{Opening, Settings, Sidecar, SidecarError, TopicRule, Which, Writer};
+use crate::sidecar::{Opening, Schedule, Settings, Sidecar, SidecarError, TopicRule, Wanted, Which, Writer};
 
 /// Opens the log for writing. The caller is its one owner.
 pub(super) fn sidecar(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Sidecar, Failure> {
@@ -26,7 +26,8 @@ pub(super) fn sidecar(config: &Config, runtime: &tokio::runtime::Handle) -> Resu
     let targets = config.pin.values().map(config::Pin::required).zip(pinners(config)?).collect();
     let required = config.registry.values().map(config::Registry::required);
     let registries = required.zip(registrars(config, runtime)?).collect();
-    Ok(Sidecar::new(writer, targets, registries, settings(config), runtime)?)
+    let anchors = anchors::anchors(config, Some(writer.vkey()))?;
+    Ok(Sidecar::anchored(writer, targets, anchors, registries, settings(config), runtime)?)
 }
 
 /// The clients of the pin targets, in the order of the configuration; passwords are read from their files now.
@@ -86,6 +87,10 @@ pub(super) fn settings(config: &Config) -> Settings {
         observe_every: config.seal.observe_every.micros(),
         disk_free_min: config.limits.disk_free_min.0,
         backlog_max: config.limits.backlog_max.0,
+        audits: Schedule {
+            every: config.archive.audit_every.micros(),
+            wanted: Wanted { blocks: Some(config.archive.audit_sample), repairs: config.archive.audit_repair },
+        },
         copies_min: config.archive.copies_min,
         tenant: config.log.tenant.clone(),
         keep_journal: match config.local.keep_journal {

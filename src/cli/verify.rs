@@ -4,7 +4,7 @@
 //! (head file, journal, registries) is asked first and compared last: it can convict, and a registry in other hands can
 //! confirm. Contract: surface.md, Commands and JSON.
 
-mod answer;
+pub(super) mod answer;
 pub(super) mod files;
 mod fleet;
 mod journal;
@@ -12,6 +12,8 @@ mod keys;
 mod registries;
 mod remote;
 mod rows;
+mod stamps;
+mod witnesses;
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use std::time::Instant;
 
 use super::args::{self, Global};
 use super::output::Output;
-use super::{Failure, load_config, now, open};
+use super::{Failure, anchors, check, load_config, now, open};
 use crate::config::Config;
 use crate::core::audit::{self, Archive, AuditInput, CheckStatus, Report};
 use crate::core::checkpoint::Statement;
@@ -38,13 +40,16 @@ use remote::Remote;
 const THREADS_MAX: usize = 8;
 
 pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Result<u8, Failure> {
+    if let Some(check) = check::proof_of(verify) {
+        return check::run(&check, output);
+    }
     if !verify.fleet.is_empty() {
         return fleet::run(verify, output);
     }
     let started = Instant::now();
     let is_own = verify.paths.is_empty() && verify.from_ipfs.is_none();
     let config = if is_own || verify.registry.is_some() { Some(load_config(global)?) } else { None };
-    let mut input = input(verify, config.as_ref())?;
+    let mut input = input(verify, config.as_ref(), is_own)?;
     let runtime = super::runtime()?;
     let beside = config.as_ref().map(|config| Beside::ask(global, verify, config, is_own, &input, &runtime));
     let beside = beside.transpose()?;
@@ -63,6 +68,9 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
         report.conclude("payload", CheckStatus::Skipped, &detail);
     }
     source.report(&mut report);
+    if let Some(policy) = &input.quorum {
+        witnesses::ask(policy, source.archive(), &input, global.timeout, &runtime, &mut report);
+    }
     if let (Some(beside), Some(config)) = (beside, &config) {
         beside.judge(config, &source, &input, &mut report);
     }
@@ -206,7 +214,22 @@ impl Beside {
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+/// The log's vkeys and its recovery vkey, from files with one a line.
+pub(super) fn vkeys<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<(Vec<Vkey>, Option<Vkey>), Failure> {
+    let (mut vkeys, mut recovery) = (Vec::new(), None);
+    for path in paths {
+        for vkey in vkeys_of(path)? {
+            if vkey.name().ends_with("/recovery") {
+                recovery = Some(vkey);
+            } else {
+                vkeys.push(vkey);
+            }
+        }
+    }
+    Ok((vkeys, recovery))
+}
+
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))
 }
 
@@ -219,17 +242,20 @@ fn vkeys_of(path: &Path) -> Result<Vec<Vkey>, Failure> {
 }
 
 /// What the verifier holds.
-fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, Failure> {
+fn input(verify: &args::Verify, config: Option<&Config>, is_own: bool) -> Result<AuditInput, Failure> {
     let mut input = AuditInput { findings_max: verify.findings_max, ..AuditInput::default() };
     let keys = config.map(|config| config.log.key_file.with_extension("vkey"));
-    for path in verify.vkey.iter().cloned().chain(keys.filter(|path| verify.vkey.is_empty() && path.is_file())) {
-        for vkey in vkeys_of(&path)? {
-            if vkey.name().ends_with("/recovery") {
-                input.recovery = Some(vkey);
-            } else {
-                input.vkeys.push(vkey);
-            }
-        }
+    let own = keys.filter(|path| verify.vkey.is_empty() && path.is_file());
+    (input.vkeys, input.recovery) = vkeys(verify.vkey.iter().chain(&own))?;
+    let configured = config.filter(|_| is_own).and_then(|config| config.witness.as_ref());
+    let policy = match &verify.witness_policy {
+        Some(path) => Some(anchors::read_policy(path)?),
+        None => configured.map(anchors::policy).transpose()?,
+    };
+    if let Some(policy) = policy {
+        input.vkeys.extend(policy.logs.iter().map(|log| log.vkey.clone()).filter(|_| verify.vkey.is_empty()));
+        input.witnesses = policy.witnesses.iter().map(|witness| witness.vkey.clone()).collect();
+        input.quorum = Some(policy);
     }
     input.known_head = match verify.known_head.as_slice() {
         [] => None,
@@ -242,6 +268,7 @@ fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, F
     for path in &verify.revoked {
         input.revoked.push(read(path)?);
     }
+    stamps::bring(verify, &mut input)?;
     Ok(input)
 }
 

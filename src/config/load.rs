@@ -259,6 +259,7 @@ fn resolve(config: &mut Config, base: &Path) {
             Pin::Folder(folder) => at(&mut folder.path),
         }
     }
+    config.witness.iter_mut().flat_map(|witness| &mut witness.policy_file).for_each(at);
     for registry in config.registry.values_mut() {
         match registry {
             Registry::Sqlite(sqlite) => at(&mut sqlite.path),
@@ -309,6 +310,9 @@ fn validate(config: &Config) -> Result<(), ConfigError> {
     }
     for (name, Source::Kafka(kafka)) in &config.source {
         validate_kafka(&format!("source.{name}"), kafka)?;
+    }
+    if let Some(witness) = &config.witness {
+        witness.validate()?;
     }
     for (name, pin) in &config.pin {
         if let Pin::Kubo(kubo) = pin
@@ -439,6 +443,8 @@ mod tests {
                 format!("{MINIMAL}[pin.k]\nkind = \"kubo\"\nurl = \"http://a\"\nnetwork = \"public\"\n"),
                 "payload on a public network",
             ),
+            (format!("{MINIMAL}[witness]\nmode = \"fail-closed\"\n"), "policy_file or policy"),
+            (format!("{MINIMAL}[witness]\npolicy = \"\"\npolicy_file = \"p\"\n"), "policy_file or policy"),
             (format!("{MINIMAL}[pin.K]\nkind = \"folder\"\npath = \"x\"\n"), "names are 1 to 64"),
         ] {
             let error = check(&toml, &[]).unwrap_err();

@@ -63,8 +63,9 @@ backlog_max = "20GiB"           # above it intake pauses
 
 [archive]
 copies_min = 2
-audit_every = "24h"             # audits of the copies come with a later version
-audit_sample = 459
+audit_every = "24h"             # how often blocks of each copy are drawn, fetched and hashed; "0s" for never
+audit_sample = 459               # finds damage to one byte in a hundred with 99 %
+audit_repair = true              # puts a damaged file back at once; else `pinfold pin --repair` does it
 
 [local]
 keep_journal = "7d"             # or "all"; only what is done everywhere is dropped
@@ -106,6 +107,11 @@ required = true
 # batch_rows_max = 200
 # timeout = "60s"
 # required = true
+
+# [witness]
+# policy_file = "keys/witness.policy"     # c2sp.org/tlog-policy, with the witnesses' addresses; or policy = "..."
+# mode = "fail-open"            # or "fail-closed": nothing is registered until the quorum signs
+# timeout = "15s"
 
 [http]
 listen = "127.0.0.1:7410"       # /livez /readyz /metrics; "" for none

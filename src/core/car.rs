@@ -18,6 +18,10 @@ pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 const HEADER_BYTES_MAX: u64 = 256;
 /// How much is read from the source at once.
 const BUFFER_BYTES: usize = 128 << 10;
+/// Bytes of a length in front of a block, at most: a block is below 1 MiB.
+const HEAD_VARINT_MAX: usize = 3;
+/// Bytes in front of a block, at most.
+pub const HEAD_BYTES_MAX: usize = HEAD_VARINT_MAX + Cid::LEN;
 
 /// The header of a file with the one root `root`, its length before it.
 pub fn header(root: Cid) -> Vec<u8> {
@@ -37,6 +41,22 @@ pub fn block_head(cid: Cid, len: usize) -> Vec<u8> {
     let mut bytes = varint(Cid::LEN + len);
     bytes.extend_from_slice(&cid.to_bytes());
     bytes
+}
+
+/// Reads back what [`block_head`] wrote at the start of `bytes`: the CID, the length of the head and that of the block
+/// behind it. `None` where no such head stands there.
+pub fn read_block_head(bytes: &[u8]) -> Option<(Cid, usize, usize)> {
+    let mut len = 0;
+    for (at, byte) in bytes.iter().take(HEAD_VARINT_MAX).enumerate() {
+        len |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            let cid = Cid::from_bytes(bytes.get(at + 1..at + 1 + Cid::LEN)?).ok()?;
+            let block = len.checked_sub(Cid::LEN)?;
+            let is_ours = block < BLOCK_BYTES_MAX && block_head(cid, block).len() == at + 1 + Cid::LEN;
+            return is_ours.then_some((cid, at + 1 + Cid::LEN, block));
+        }
+    }
+    None
 }
 
 fn varint(mut value: usize) -> Vec<u8> {
@@ -288,6 +308,18 @@ mod tests {
             reader.end()
         };
         read().map_err(|refused: Refused| refused.code)
+    }
+
+    #[test]
+    fn a_head_reads_back_and_nothing_else_does() {
+        for len in [0, 1, 91, 92, 16_347, 16_348, BLOCK_BYTES_MAX - 1] {
+            let head = block_head(cid(3), len);
+            assert_eq!(read_block_head(&[&head[..], b"block"].concat()), Some((cid(3), head.len(), len)));
+            assert_eq!(read_block_head(&head[..head.len() - 1]), None, "cut");
+        }
+        assert_eq!(read_block_head(&block_head(cid(3), BLOCK_BYTES_MAX)), None, "too long");
+        assert_eq!(read_block_head(&[&[0xa4, 0x00], &cid(3).to_bytes()[..]].concat()), None, "not the shortest");
+        assert_eq!(read_block_head(&[0x20; 40]), None, "shorter than a CID");
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! C2SP signed notes: keys, signing, strict verification.
 //!
-//! A note is a text and lines that sign it; what the text says is not known here. Not for witnesses: their lines are
-//! verified, never made. Keys are in `key`.
+//! A note is a text and lines that sign it; what the text says is not known here. Keys are in `key`, that of a witness
+//! in `cosigner`.
 //! Spec: c2sp.org/signed-note, c2sp.org/tlog-cosignature; format.md, "Tree, checkpoint, keys", which is stricter.
 
+mod cosigner;
 mod key;
 #[cfg(test)]
 mod tests;
+
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::finding::Refused;
+pub use cosigner::Cosigner;
 pub use key::{Skey, Vkey, WitnessVkey};
 
 /// The most bytes of a note, the limit of `Anchor.checkpoint`: text, signature and several hundred cosignatures.
@@ -72,6 +76,13 @@ impl<'a> Signature<'a> {
             Some((id, bytes)) if !bytes.is_empty() => Ok(Signature { name, id: *id, bytes: bytes.to_vec() }),
             _ => Err(refused()),
         }
+    }
+}
+
+impl fmt::Display for Signature<'_> {
+    /// The line, without its newline.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "— {} {}", self.name, to_base64(&[&self.id[..], &self.bytes].concat()))
     }
 }
 

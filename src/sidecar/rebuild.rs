@@ -21,6 +21,7 @@ use super::stated::Stated;
 use super::stored::Stored;
 use super::topics::Topics;
 use super::writer::{self, Writer, own};
+use crate::archive::anchor::supersedes;
 use crate::core::car::Limits;
 use crate::core::checkpoint::{Head, Statement, sign_live};
 use crate::core::cid::Cid;
@@ -384,6 +385,10 @@ pub fn refill(from: &Path, to: &Path, segments: u64) -> Result<u64, SidecarError
         let pairs = [(source.proof, target.proof), (source.payload, target.payload), (source.anchor, target.anchor)];
         for (source, target) in pairs {
             if !source.is_file() || is_same(&source, &target).map_err(SidecarError::file("comparing", &target))? {
+                continue;
+            }
+            if supersedes(&target, &source) {
+                // Ours says all that the copy says: what others signed is not thrown away.
                 continue;
             }
             if target.exists() {

@@ -11,6 +11,7 @@ mod sealer;
 use std::sync::Arc;
 
 pub use files::Files;
+pub(super) use files::write_anchor;
 pub(super) use sealer::Sealer;
 
 use super::Sidecar;
@@ -155,7 +156,8 @@ impl Sidecar {
         let row = cut.row.clone();
         let (segment, seal, payload) = (row.segment, row.seal, row.payload);
         self.writer.push(Body::SegmentSealed { at, seal, payload, segment }, None, Vec::new())?;
-        let tasks: Vec<Task> = self.pinning.tasks(at).chain(self.registering.tasks(at)).collect();
+        let tasks = self.pinning.tasks(at).chain(self.anchoring.tasks(at)).chain(self.registering.tasks(at));
+        let tasks: Vec<Task> = tasks.collect();
         for task in tasks {
             self.outbox.put(&mut self.writer, segment, task);
         }

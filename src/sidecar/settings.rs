@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::auditing::Schedule;
 use crate::core::decode::Limits;
 use crate::core::identity::Rules as Identity;
 
@@ -26,6 +27,8 @@ pub struct Settings {
     pub backlog_max: u64,
     /// Copies a segment must have.
     pub copies_min: u64,
+    /// When and how the copies on the pin targets are audited.
+    pub audits: Schedule,
     /// The tenant of the log.
     pub tenant: String,
     /// Entries done everywhere stay this long, in microseconds; `None` for ever.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::lane::Lane;
-use super::{Pause, Sidecar};
+use super::{Pause, ReplicaStatus, Sidecar};
+use crate::anchor::AnchorKind;
 use crate::core::time::Timestamp;
 use crate::journal::Halt;
 
@@ -28,10 +29,16 @@ pub struct Status {
     pub key_id: String,
     /// What is sealed.
     pub sealed: SealedStatus,
+    /// What may be shown: verified on a pin target, or with none in the archive folder.
+    pub released: SealedStatus,
     /// Segments each target has, all before it included.
     pub pinned: BTreeMap<String, u64>,
     /// Segments each registry has, all before it included.
     pub registered: BTreeMap<String, u64>,
+    /// Segments each witness and time-stamp authority has spoken about, all before it included.
+    pub anchored: BTreeMap<String, u64>,
+    /// What the quorum of the witness policy covers, where the log has one.
+    pub witnessed: Option<WitnessedStatus>,
     /// The age of the oldest thing not yet done.
     pub oldest_open_seconds: u64,
     /// The positions.
@@ -46,6 +53,8 @@ pub struct Status {
     pub paused: Option<&'static str>,
     /// Who does not answer, with the words of the last failure.
     pub waiting_for: BTreeMap<String, String>,
+    /// The last audit of each pin target.
+    pub replicas: BTreeMap<String, ReplicaRow>,
     /// Entries by kind.
     pub entries: BTreeMap<String, u64>,
     /// Quarantined records by reason.
@@ -68,13 +77,22 @@ pub struct TopicStatus {
     pub topic: super::TopicRow,
 }
 
-/// What is sealed.
-#[derive(Clone, Debug, Serialize)]
+/// A number of sealed segments, from the first on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct SealedStatus {
     /// Segments.
     pub segments: u64,
     /// Entries in them.
     pub size: u64,
+}
+
+/// What the quorum covers.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct WitnessedStatus {
+    /// Segments whose checkpoint, or a later one, enough witnesses have signed.
+    pub segments: u64,
+    /// `fail-open`, or `fail-closed`: nothing else is registered.
+    pub mode: &'static str,
 }
 
 /// Where a partition stands.
@@ -92,6 +110,31 @@ pub struct PositionStatus {
     pub next_offset: u64,
     /// Records behind the last stable offset; null where nobody can tell.
     pub lag: Option<u64>,
+}
+
+/// The last audit of a pin target.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplicaRow {
+    /// When; null before the first.
+    pub audited_at: Option<String>,
+    /// Blocks asked for.
+    pub sampled: u64,
+    /// Those that were missing or something else.
+    pub failed: u64,
+    /// Files they belong to.
+    pub damaged_files: u64,
+    /// Those of them that were put back.
+    pub repaired_files: u64,
+    /// Files of our own archive that were put back from a target.
+    pub restored_files: u64,
+}
+
+impl From<&ReplicaStatus> for ReplicaRow {
+    fn from(last: &ReplicaStatus) -> ReplicaRow {
+        let &ReplicaStatus { at, sampled, failed, damaged_files, repaired_files, restored_files } = last;
+        let audited_at = (sampled > 0).then(|| at.to_string());
+        ReplicaRow { audited_at, sampled, failed, damaged_files, repaired_files, restored_files }
+    }
 }
 
 /// A halt.
@@ -139,8 +182,14 @@ impl Sidecar {
             root: journal.tree.root().to_string(),
             key_id: self.writer.key().vkey().key_id_hex(),
             sealed: SealedStatus { segments, size: journal.sealed.tree.size().0 },
+            released: self.released_status(),
             pinned: self.pinning.lanes().map(done).collect(),
             registered: self.registering.lanes().map(done).collect(),
+            anchored: self.anchoring.lanes().map(|(_, lane)| done(lane)).collect(),
+            witnessed: self.anchoring.witnessed().map(|(segments, is_required)| WitnessedStatus {
+                segments,
+                mode: if is_required { "fail-closed" } else { "fail-open" },
+            }),
             oldest_open_seconds: oldest.map_or(0, |oldest| now.since(oldest) / 1_000_000),
             sources: self.positions_status(),
             quarantined: counts.quarantined.values().sum(),
@@ -148,6 +197,7 @@ impl Sidecar {
             halted: journal.halted.as_ref().map(HaltStatus::from),
             paused: self.paused.map(Pause::as_str),
             waiting_for: self.waiting_for(),
+            replicas: self.replicas().map(|(name, last)| (name, ReplicaRow::from(last))).collect(),
             entries: counts.entries.clone(),
             quarantined_by_reason: counts.quarantined.clone(),
             gaps_by_reason: counts.gaps.clone(),
@@ -162,10 +212,20 @@ impl Sidecar {
         rows.map(|(topic_no, topic)| TopicStatus { topic_no, topic: topic.clone() }).collect()
     }
 
+    fn released_status(&self) -> SealedStatus {
+        let segments = self.released();
+        // A seal that does not read shows nothing; whoever needs it halts.
+        let last = segments.checked_sub(1).and_then(|last| self.writer.journal.seal(last).ok().flatten());
+        SealedStatus { segments: last.as_ref().map_or(0, |_| segments), size: last.map_or(0, |row| row.end().0) }
+    }
+
     fn last_success(&self) -> Vec<(&'static str, String, u64)> {
         let at = |stage: &'static str, lane: &Lane| Some((stage, lane.name.clone(), lane.last_success?.0 / 1_000_000));
         let pins = self.pinning.lanes().filter_map(|lane| at("pin", lane));
-        pins.chain(self.registering.lanes().filter_map(|lane| at("register", lane))).collect()
+        let anchors = self.anchoring.lanes().filter_map(|(_, lane)| at("anchor", lane));
+        let audits = self.auditing_lanes().filter_map(|lane| at("audit", lane));
+        let registries = self.registering.lanes().filter_map(|lane| at("register", lane));
+        pins.chain(anchors).chain(audits).chain(registries).collect()
     }
 
     fn positions_status(&self) -> Vec<PositionStatus> {
@@ -194,6 +254,24 @@ impl Sidecar {
         let registries = self.registering.lanes().map(|lane| lanes("registry", lane));
         let sources = self.intakes.iter().filter_map(super::intake::Intake::trouble);
         let disk = self.trouble.iter().map(|error| ("log".to_owned(), error.to_string()));
-        pins.chain(registries).chain(sources).chain(disk).filter(|(_, trouble)| !trouble.is_empty()).collect()
+        let all = pins.chain(self.missing_authorities()).chain(registries).chain(sources).chain(disk);
+        let mut troubles: BTreeMap<String, String> = all.filter(|(_, trouble)| !trouble.is_empty()).collect();
+        troubles.extend(self.replica_trouble());
+        troubles
+    }
+
+    /// Authorities that do not answer. A witness is missed only while the quorum is: of five, one may be away for years.
+    fn missing_authorities(&self) -> Vec<(String, String)> {
+        let released = self.released();
+        let behind = self.anchoring.witnessed().map_or(0, |(witnessed, _)| released.saturating_sub(witnessed));
+        let failing = self.anchoring.lanes().filter(|(_, lane)| !lane.trouble.is_empty());
+        let missed = failing.filter(|(kind, _)| *kind != AnchorKind::Witness || behind > 0);
+        let told = |(kind, lane): (AnchorKind, &Lane)| match kind {
+            AnchorKind::Witness => {
+                (format!("witness {}", lane.name), format!("{behind} segments lack the quorum: {}", lane.trouble))
+            }
+            AnchorKind::Tsa => (format!("timestamp {}", lane.name), lane.trouble.clone()),
+        };
+        missed.map(told).collect()
     }
 }

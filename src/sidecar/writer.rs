@@ -25,7 +25,7 @@ use crate::core::codec;
 use crate::core::hash::Hash;
 use crate::core::leaf::{Body, Leaf, LeafView, Topic};
 use crate::core::merkle::Tree;
-use crate::core::note::Skey;
+use crate::core::note::{Skey, Vkey};
 use crate::core::origin::Origin;
 use crate::core::part::{Key, RecordMacKey, Sealed};
 use crate::core::position::{Partition, Position};
@@ -233,6 +233,16 @@ impl Writer {
             self.push(Body::Started { software }, None, Vec::new())?;
         }
         Ok(self.tree.size().next_seq())
+    }
+
+    /// The public half of the key that signs now.
+    pub fn vkey(&self) -> &Vkey {
+        self.key.vkey()
+    }
+
+    /// Whether the log's last entry is written: nothing follows it, not even what became of its last segment.
+    pub(super) fn is_closed(&self) -> bool {
+        self.rules.is_closed()
     }
 
     /// The key of `class` in the newest epoch.

@@ -139,6 +139,10 @@ pub(crate) fn settings(archive: &Path) -> Settings {
         observe_every: u64::MAX,
         disk_free_min: 0,
         backlog_max: u64::MAX,
+        audits: pinfold::sidecar::Schedule {
+            every: 0,
+            wanted: pinfold::sidecar::Wanted { blocks: None, repairs: false },
+        },
         copies_min: 1,
         tenant: String::new(),
         keep_journal: None,

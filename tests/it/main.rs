@@ -13,6 +13,7 @@
 
 mod admin;
 mod adopt;
+mod anchoring;
 #[allow(dead_code, reason = "the tests against peers use the rest")]
 #[path = "../harness/binary.rs"]
 mod binary;
@@ -22,6 +23,7 @@ mod dependencies;
 mod deploy;
 mod dictionary;
 mod doctor;
+mod drill;
 #[path = "../harness/embedded.rs"]
 mod embedded;
 mod faults;
@@ -38,17 +40,34 @@ mod log_vector;
 mod memory;
 mod negative;
 mod pipe;
+#[path = "../harness/pki.rs"]
+mod pki;
 mod powercut;
 mod proto_drift;
+mod prove;
 mod readme;
 mod rebuild;
 mod registry_rebuild;
 mod reload;
+mod replica;
 mod rfc6962;
+#[allow(dead_code, reason = "the benches use the rest")]
+#[path = "../harness/segments.rs"]
+mod segments;
 #[path = "../harness/shim.rs"]
 mod shim;
 mod soak;
+#[path = "../harness/stub_witness.rs"]
+mod stub_witness;
 mod surface;
 mod tidy;
+mod tiles;
+mod timestamp;
+#[path = "../harness/tsa.rs"]
+mod tsa;
 mod vectors;
 mod verify;
+mod witness;
+#[path = "../harness/witness.rs"]
+mod witness_table;
+mod witnessed;

@@ -1,4 +1,4 @@
-//! The tests against real peers: Apache Kafka, Kubo, the Snowflake peer behind our strict front.
+//! The tests against real peers: Apache Kafka, Kubo, litewitness, the Snowflake peer behind our strict front.
 //!
 //! `scripts/test` installs the peers into `$PINFOLD_PEERS`; the harness in `peer/` starts and ends them, by pid, on
 //! loopback ports of its own. A peer that is not installed fails the test that needs it.
@@ -31,8 +31,14 @@ mod peer;
 mod readers;
 mod recovery;
 mod registry;
+mod replica;
+mod seals;
 #[allow(dead_code, reason = "the offline tests use the rest")]
 #[path = "../harness/shim.rs"]
 mod shim;
 mod verify;
 mod whole;
+mod witness;
+#[allow(dead_code, reason = "the offline tests use the rest")]
+#[path = "../harness/witness.rs"]
+mod witness_table;

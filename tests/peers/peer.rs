@@ -5,6 +5,7 @@ pub(crate) mod feed;
 pub(crate) mod front;
 pub(crate) mod kafka;
 pub(crate) mod kubo;
+pub(crate) mod litewitness;
 pub(crate) mod snowflake;
 
 use std::path::PathBuf;

@@ -6,11 +6,13 @@
 //! removing and importing again.
 
 use std::fs::File;
+use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Failure, Kubo, answer, shorten};
+use super::{Failure, Kubo, Reach, answer, shorten};
 use crate::archive::car;
+use crate::archive::replica::CarBlock;
 use crate::archive::{Answer, CarFile, Contents, Network, PinError, Pinner, Receipt};
 use crate::core::cid::Cid;
 use crate::core::finding::{Code, Refused};
@@ -34,6 +36,23 @@ impl Pinner for Kubo {
 
     fn check<'a>(&'a self, car: &'a CarFile) -> Answer<'a, Receipt> {
         Box::pin(self.check_car(car))
+    }
+
+    fn sample<'a>(&'a self, car: &'a CarFile, blocks: &'a [CarBlock]) -> Answer<'a, Vec<Cid>> {
+        Box::pin(async move {
+            let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
+            // Blocks that nothing pins may be collected at any time.
+            if self.is_pinned(car.root).await? { self.bad_blocks(cids).await } else { Ok(cids) }
+        })
+    }
+
+    fn repair<'a>(&'a self, car: &'a CarFile) -> Answer<'a, Receipt> {
+        // Pinning reads all of it back, and heals what is damaged.
+        Box::pin(self.pin_car(car))
+    }
+
+    fn fetch<'a>(&'a self, car: &'a CarFile, into: &'a Path) -> Answer<'a, ()> {
+        Box::pin(async move { Kubo::fetch(self, car.root, into, Reach::Node).await.map(drop) })
     }
 
     fn unpin<'a>(&'a self, car: &'a CarFile) -> Answer<'a, ()> {

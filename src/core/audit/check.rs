@@ -150,7 +150,7 @@ fn read_segment(
     let mut leaves = Leaves::new(segment, first, tree, payload, input.kept_bytes_max, findings);
     loop {
         match proof.page() {
-            Ok(Some(page)) => leaves.page(page).map_err(refused)?,
+            Ok(Some(page)) => leaves.page(page)?,
             Ok(None) => break,
             Err(fault) => {
                 let page = proof.damaged_page().filter(|_| fault.code == Code::BlockHash);
@@ -223,18 +223,19 @@ impl<'f, R: Read> Leaves<'f, R> {
         self.findings.add(Some(self.segment), fault);
     }
 
-    /// Takes a page; an error is bytes that are not even leaves end to end.
-    fn page(&mut self, page: Page<'_>) -> Result<(), Refused> {
+    /// Takes a page; an error is bytes that are not even leaves end to end, and the entry that should be there.
+    fn page(&mut self, page: Page<'_>) -> Result<(), Fault> {
         let mut rest = page.bytes;
         self.is_cut_elsewhere |= page.count == 0;
         for at in 0..page.count {
-            let (leaf, bytes) = split(&mut rest)?;
+            let due = Some(self.next);
+            let (leaf, bytes) = split(&mut rest).map_err(|refused| Fault::refused(due, "leaf", refused))?;
             let is_first = at == 0;
             self.is_cut_elsewhere |= is_first && leaf.as_ref().is_ok_and(|leaf| leaf.seq != page.first);
             self.cut(is_first, bytes.len());
             self.leaf(leaf, bytes);
         }
-        Cursor::new(rest).end()
+        Cursor::new(rest).end().map_err(|refused| Fault::refused(None, "proof file", refused))
     }
 
     /// A new page starts exactly where the rule says.

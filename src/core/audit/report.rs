@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::super::checkpoint::Head;
 use super::super::cid::Cid;
 use super::super::finding::{Code, verdict};
 use super::super::hash::Hash;
@@ -199,6 +200,32 @@ pub struct Report {
 }
 
 impl Report {
+    /// A report of something that is no archive: the caller adds what was checked and found. Until then it is valid and
+    /// unanchored.
+    pub fn of(head: Option<&Head>) -> Report {
+        Report {
+            exit: decide(&BTreeSet::new(), false),
+            origin: head.map(|head| head.origin.clone()),
+            size: head.map_or(Size(0), |head| head.size),
+            root: head.map(|head| head.root),
+            segments: 0,
+            first_bad_seq: None,
+            checks: Vec::new(),
+            findings: Vec::new(),
+            findings_total: 0,
+            codes: BTreeSet::new(),
+            unproven: Vec::new(),
+            is_closed: false,
+            next: Vec::new(),
+            anchors: Vec::new(),
+            fresh: None,
+            pruned: Vec::new(),
+            bytes: 0,
+            seals: Vec::new(),
+            findings_max: usize::MAX,
+        }
+    }
+
     /// The verdict in words.
     pub fn verdict(&self) -> &'static str {
         verdict_of(self.exit)
@@ -361,7 +388,11 @@ const CHECKS: &[(&str, &[Code], &str)] = &[
     ("joins", &[Code::SealLink, Code::SegmentMissing, Code::WrongOrigin], "segments follow one another in one log"),
     ("completeness", &[Code::OffsetGap, Code::OffsetOverlap], "every broker offset is an entry or a declared gap"),
     ("payload", &[Code::FrameDigest, Code::Commitment], "every part has the frame its entry names"),
-    ("anchors", &[Code::BadCosignature, Code::BadTimestamp], "cosignatures verify; time stamps are not checked yet"),
+    (
+        "anchors",
+        &[Code::BadCosignature, Code::BadTimestamp],
+        "cosignatures of known witnesses verify, and time stamps up to the roots given",
+    ),
     (
         "known-head",
         &[Code::RolledBack, Code::Forked, Code::TailMissing],

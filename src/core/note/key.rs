@@ -32,9 +32,14 @@ struct PublicKey {
 impl PublicKey {
     fn new(name: &str, kind: u8, key: VerifyingKey) -> Result<PublicKey, Refused> {
         check_name(name)?;
+        Ok(PublicKey::of(name, kind, key))
+    }
+
+    /// The key under a name that a note can carry.
+    fn of(name: &str, kind: u8, key: VerifyingKey) -> PublicKey {
         let hash = Hash::of_all(&[name.as_bytes(), b"\n", &[kind], key.as_bytes()]);
         let [a, b, c, d, ..] = hash.0;
-        Ok(PublicKey { name: name.to_owned(), id: [a, b, c, d], kind, key })
+        PublicKey { name: name.to_owned(), id: [a, b, c, d], kind, key }
     }
 
     fn parse(text: &str, kind: u8) -> Result<PublicKey, Refused> {
@@ -156,6 +161,11 @@ impl WitnessVkey {
         &self.0.name
     }
 
+    /// The id.
+    pub(super) fn id(&self) -> [u8; 4] {
+        self.0.id
+    }
+
     /// Verifies every line of this witness and gives their times, to the second, in the order of the lines: none
     /// where it did not sign. An anchor keeps the earlier ones when the witness signs the same checkpoint again.
     ///
@@ -249,8 +259,19 @@ impl Skey {
     /// The signature line over `text`, with its newline.
     pub fn sign(&self, text: &str) -> String {
         let mut signature = self.vkey.0.id.to_vec();
-        signature.extend_from_slice(&self.key.sign(text.as_bytes()).to_bytes());
+        signature.extend_from_slice(&self.sign_bytes(text.as_bytes()));
         format!("— {} {}\n", self.vkey.name(), to_base64(&signature))
+    }
+
+    /// The bare signature over `message`.
+    pub(super) fn sign_bytes(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
+    }
+
+    /// The public half as that of a witness: the same key and name under the type of cosignatures, with that type's id.
+    pub(super) fn witness_vkey(&self) -> WitnessVkey {
+        let PublicKey { name, key, .. } = &self.vkey.0;
+        WitnessVkey(PublicKey::of(name, COSIGNATURE, *key))
     }
 }
 
