@@ -4,6 +4,7 @@
 //! this process opens the journal itself, and both give the same answer. Contract: surface.md, Commands.
 
 mod args;
+mod check;
 mod config;
 mod confirm;
 mod control;
@@ -25,10 +26,13 @@ mod metrics;
 mod open;
 mod output;
 mod pin;
+mod prove;
 mod query;
 mod rebuild;
 mod registry;
+mod released;
 mod run;
+mod tiles;
 mod topic;
 mod verify;
 mod witness;
@@ -105,6 +109,9 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
             journal::stage(global, &Request::Prune { dry_run: *dry_run }, output)
         }
         Command::Verify(verify) => verify::run(global, verify, output),
+        Command::Prove(prove) => prove::run(global, prove, output),
+        Command::Check(check) => check::run(check, output),
+        Command::Tiles(command) => tiles::run(global, command, output),
         Command::Show { seq } => journal::show(global, *seq, output),
         Command::Query(query) => query::run(global, query, output),
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild, output),

@@ -9,6 +9,7 @@ mod auditing;
 mod beside;
 mod committer;
 mod counts;
+mod disclosing;
 mod epoch;
 mod error;
 mod feeding;
@@ -47,6 +48,7 @@ use std::time::Duration;
 
 pub use adopting::Adopted;
 pub use auditing::{ReplicaStatus, Schedule, Wanted};
+pub use disclosing::Disclosed;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
@@ -60,7 +62,7 @@ pub use reader::{Keys, Reader};
 pub use rebuild::{Retraced, refill};
 pub use seal::Files;
 pub use settings::Settings;
-pub use status::{PositionStatus, ReplicaRow, Status, TopicStatus};
+pub use status::{PositionStatus, ReplicaRow, SealedStatus, Status, TopicStatus};
 pub use topics::{TopicRow, Topics};
 pub use writer::{Opening, Writer};
 

@@ -137,6 +137,13 @@ pub(super) enum Command {
     },
     /// Audit an archive from its bytes; without an argument the configured log, its archive and registries.
     Verify(Verify),
+    /// Prove an entry, or that one checkpoint continues another: a file that anyone checks with `check`.
+    Prove(Prove),
+    /// Check a proof or an evidence tar: with vkeys alone, no configuration and no network.
+    Check(Check),
+    /// The log as tlog-tiles, for monitors, witnesses and web servers.
+    #[command(subcommand)]
+    Tiles(Tiles),
     /// One entry, as anyone may see it.
     Show {
         /// Its place in the log.
@@ -299,6 +306,53 @@ pub(super) struct Verify {
     /// Exit 0 instead of 10 where nothing outside the archive confirms it.
     #[arg(long)]
     pub(super) allow_unanchored: bool,
+}
+
+/// `prove`
+#[derive(clap::Args, Debug)]
+pub(super) struct Prove {
+    /// The entry's place in the log.
+    #[arg(required_unless_present = "consistency")]
+    pub(super) seq: Option<u64>,
+    /// Prove that the checkpoint of size B continues that of size A.
+    #[arg(long, value_name = "A..B", conflicts_with_all = ["seq", "disclose"])]
+    pub(super) consistency: Option<String>,
+    /// Where to write it; standard output where absent. With changes of key before the checkpoint it is an evidence tar.
+    #[arg(short, long, value_name = "F")]
+    pub(super) output: Option<PathBuf>,
+    /// Open this part of the entry for whoever gets the file: its number in `parts`, from 0. Leaves an entry.
+    #[arg(long, value_name = "PART", requires = "reason_file")]
+    pub(super) disclose: Option<u32>,
+    /// A file with the reason why it is opened, or `-`.
+    #[arg(long, value_name = "F", requires = "disclose")]
+    pub(super) reason_file: Option<PathBuf>,
+}
+
+/// `check`
+#[derive(clap::Args, Debug)]
+pub(super) struct Check {
+    /// A `.tlog-proof`, a consistency proof or an evidence tar.
+    #[arg(value_name = "F")]
+    pub(super) file: PathBuf,
+    /// A file with vkeys, one a line: the log's, and its recovery vkey.
+    #[arg(long, value_name = "F")]
+    pub(super) vkey: Vec<PathBuf>,
+    /// A checkpoint known from elsewhere.
+    #[arg(long, value_name = "F")]
+    pub(super) known_head: Option<PathBuf>,
+    /// Exit 0 instead of 10 where nothing outside the file confirms its checkpoint.
+    #[arg(long)]
+    pub(super) allow_unanchored: bool,
+}
+
+/// `tiles`
+#[derive(Subcommand, Debug)]
+pub(super) enum Tiles {
+    /// Write what is released as static files, or add to them what is new.
+    Export {
+        /// Where: a directory of its own.
+        dir: PathBuf,
+    },
 }
 
 /// `rebuild`

@@ -52,6 +52,11 @@ pub(super) enum Request {
     Show {
         seq: u64,
     },
+    Disclose {
+        seq: u64,
+        part: u32,
+        reason: String,
+    },
     Ingest {
         path: PathBuf,
         topic: String,
@@ -320,6 +325,7 @@ fn begin(sidecar: &mut Sidecar, request: &Request, is_running: bool) -> Result<O
             let message = format!("entry {seq}: the log has {} entries", sidecar.size());
             Failure::new(1, "no-entry", message)
         })?,
+        Request::Disclose { seq, part, reason } => super::prove::disclose(sidecar, *seq, *part, reason)?,
         Request::Prune { dry_run } => to_value(&sidecar.prune(now(), *dry_run)?),
         Request::Seal => {
             sidecar.refuse_if_halted()?;

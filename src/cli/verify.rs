@@ -4,7 +4,7 @@
 //! (head file, journal, registries) is asked first and compared last: it can convict, and a registry in other hands can
 //! confirm. Contract: surface.md, Commands and JSON.
 
-mod answer;
+pub(super) mod answer;
 pub(super) mod files;
 mod journal;
 mod keys;
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use super::args::{self, Global};
 use super::output::Output;
-use super::{Failure, load_config, now, open};
+use super::{Failure, check, load_config, now, open};
 use crate::config::Config;
 use crate::core::audit::{self, Archive, AuditInput, CheckStatus, Report};
 use crate::core::checkpoint::Statement;
@@ -37,6 +37,9 @@ use remote::Remote;
 const THREADS_MAX: usize = 8;
 
 pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Result<u8, Failure> {
+    if let Some(check) = check::proof_of(verify) {
+        return check::run(&check, output);
+    }
     let started = Instant::now();
     let is_own = verify.paths.is_empty() && verify.from_ipfs.is_none();
     let config = if is_own || verify.registry.is_some() { Some(load_config(global)?) } else { None };
@@ -202,7 +205,23 @@ impl Beside {
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+/// The log's vkeys and its recovery vkey, from files with one a line.
+pub(super) fn vkeys<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<(Vec<Vkey>, Option<Vkey>), Failure> {
+    let (mut vkeys, mut recovery) = (Vec::new(), None);
+    for path in paths {
+        for line in read(path)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let vkey: Vkey = line.parse().map_err(|_| Failure::usage(format!("{}: not a vkey", path.display())))?;
+            if vkey.name().ends_with("/recovery") {
+                recovery = Some(vkey);
+            } else {
+                vkeys.push(vkey);
+            }
+        }
+    }
+    Ok((vkeys, recovery))
+}
+
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))
 }
 
@@ -211,17 +230,8 @@ fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, F
     let mut input = AuditInput { findings_max: verify.findings_max, ..AuditInput::default() };
     let own = config.map(|config| &config.log.key_file).filter(|_| verify.vkey.is_empty());
     let own = own.map(|file| [file.with_extension("vkey"), file.with_file_name("recovery.vkey")]);
-    let own = own.into_iter().flatten().filter(|path| path.is_file());
-    for path in verify.vkey.iter().cloned().chain(own) {
-        for line in read(&path)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let vkey: Vkey = line.parse().map_err(|_| Failure::usage(format!("{}: not a vkey", path.display())))?;
-            if vkey.name().ends_with("/recovery") {
-                input.recovery = Some(vkey);
-            } else {
-                input.vkeys.push(vkey);
-            }
-        }
-    }
+    let own: Vec<PathBuf> = own.into_iter().flatten().filter(|path| path.is_file()).collect();
+    (input.vkeys, input.recovery) = vkeys(verify.vkey.iter().chain(&own))?;
     input.known_head = verify.known_head.as_deref().map(read).transpose()?;
     for path in &verify.revoked {
         input.revoked.push(read(path)?);

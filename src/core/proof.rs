@@ -5,6 +5,7 @@
 //! [`evidence`]. Spec: c2sp.org/tlog-proof; format.md, Segment, "Disclosure".
 
 pub mod bundle;
+pub mod consistency;
 pub mod erasure;
 pub mod evidence;
 pub mod tar;
@@ -21,7 +22,8 @@ use super::note::{Vkey, from_base64, to_base64};
 use super::part::{Place, commits_to};
 use super::seq::Seq;
 
-const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1\n";
+/// The first line of a proof.
+pub const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1\n";
 
 /// A `.tlog-proof` file, nothing verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,6 +119,20 @@ impl Proof {
         let statement = self.statement()?;
         statement.verify(vkey)?;
         self.check_under(&statement.head)
+    }
+
+    /// Checks the proof under the head its checkpoint names, without looking at who signed it: for whoever made it.
+    ///
+    /// # Errors
+    /// As [`Proof::check`], signatures aside.
+    pub fn check_opening(&self) -> Result<(), Refused> {
+        let head = self.statement()?.head;
+        self.check_under(&head).map(|_| ())
+    }
+
+    /// Whether it opens a part.
+    pub fn discloses(&self) -> bool {
+        matches!(self.extra, Extra::Disclosure(_))
     }
 
     /// Reads the checkpoint; nothing is verified.
@@ -219,6 +235,26 @@ impl Disclosure {
             return Err(Refused::new(Code::Commitment, what));
         }
         Ok(())
+    }
+}
+
+/// Which of the verifier's vkeys signed: the one a line names. Several, because a log's key changes.
+///
+/// # Errors
+/// `unreachable` where he has none, `wrong-origin` where none is of this log, `unknown-key` where none is named.
+pub fn signer_among<'a>(statement: &Statement<'_>, vkeys: &'a [Vkey]) -> Result<&'a Vkey, Refused> {
+    let origin = statement.head.origin.as_str();
+    let is_named = |vkey: &&Vkey| statement.note.signatures.iter().any(|line| vkey.is_named_by(line));
+    let of_log = || vkeys.iter().filter(|vkey| vkey.name() == origin);
+    match (vkeys.first(), of_log().find(is_named)) {
+        (_, Some(vkey)) => Ok(vkey),
+        (None, None) => Err(Refused::new(Code::Unreachable, "no vkey to check a signature by")),
+        (Some(first), None) if of_log().next().is_none() => {
+            Err(Refused::new(Code::WrongOrigin, format!("checkpoint: of {origin}, the key is of {}", first.name())))
+        }
+        (Some(_), None) => {
+            Err(Refused::new(Code::UnknownKey, format!("checkpoint: of {origin}, by none of the vkeys")))
+        }
     }
 }
 

@@ -104,6 +104,21 @@ impl Reader {
         part: PartRef,
         frame: &[u8],
     ) -> Result<Option<Zeroizing<Vec<u8>>>, SidecarError> {
+        Ok(self.operator_opened(keys, seq, 0, part, frame)?.map(|opened| opened.body))
+    }
+
+    /// What part `index` of an entry holds, sealed for the operator; `None` where its key has expired.
+    ///
+    /// # Errors
+    /// A halt where the frame is not the one of the leaf.
+    pub(super) fn operator_opened(
+        &mut self,
+        keys: &mut impl Keys,
+        seq: Seq,
+        index: u32,
+        part: PartRef,
+        frame: &[u8],
+    ) -> Result<Option<Opened>, SidecarError> {
         let epoch = self.epoch_at(seq);
         let key = match &self.operator {
             Some((known, key)) if *known == epoch => key.clone(),
@@ -114,7 +129,7 @@ impl Reader {
                 key
             }
         };
-        self.open(seq, 0, &key, part, frame).map(|opened| Some(opened.body))
+        self.open(seq, index, &key, part, frame).map(Some)
     }
 
     /// What a part under a person's key holds; `None` where a key is gone.
@@ -130,11 +145,27 @@ impl Reader {
         part: PartRef,
         frame: &[u8],
     ) -> Result<Option<Zeroizing<Vec<u8>>>, SidecarError> {
+        Ok(self.personal_opened(keys, seq, index, named, part, frame)?.map(|opened| opened.body))
+    }
+
+    /// The same with the random value of its commitment.
+    ///
+    /// # Errors
+    /// As `personal`.
+    pub(super) fn personal_opened(
+        &mut self,
+        keys: &mut impl Keys,
+        seq: Seq,
+        index: u32,
+        named: &v1::PartKey,
+        part: PartRef,
+        frame: &[u8],
+    ) -> Result<Option<Opened>, SidecarError> {
         let Ok(subject) = <[u8; 16]>::try_from(named.subject_ref.as_slice()) else { return Ok(None) };
         let epoch = keys.epoch_key(named.class, self.epoch_at(seq))?;
         let subject = keys.key_of(SubjectRef(subject), named.class)?;
         let (Some(epoch), Some(subject)) = (epoch, subject) else { return Ok(None) };
-        self.open(seq, index, &SealingKey::new(&epoch, Some(&subject)), part, frame).map(|opened| Some(opened.body))
+        self.open(seq, index, &SealingKey::new(&epoch, Some(&subject)), part, frame).map(Some)
     }
 
     fn open(

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Sidecar;
 use super::error::SidecarError;
-use super::stored::Reading;
+use super::stored::{Reading, StoredEntry};
 use super::writer::own;
 use crate::core::codec;
 use crate::core::hash::Hash;
@@ -50,7 +50,7 @@ impl Sidecar {
             return Ok(None);
         }
         if seq < state.kept_from {
-            return self.archived(seq);
+            return Ok(self.archived(seq, false)?.map(|entry| entry.leaf));
         }
         let mut leaves = self.writer.journal.leaves(seq, seq.size())?;
         Ok(leaves.next().transpose()?.map(|entry| entry.leaf))
@@ -72,13 +72,15 @@ impl Sidecar {
         Ok(None)
     }
 
-    fn archived(&self, seq: Seq) -> Result<Option<Vec<u8>>, SidecarError> {
+    /// An entry from the archive, with its frames where they are wanted.
+    pub(super) fn archived(&self, seq: Seq, with_frames: bool) -> Result<Option<StoredEntry>, SidecarError> {
         let Some(row) = self.segment_of(seq)? else { return Ok(None) };
-        let mut leaves = Reading::open(&self.settings.archive, &SealRow { payload: None, ..row })?;
+        let payload = row.payload.filter(|_| with_frames);
+        let mut leaves = Reading::open(&self.settings.archive, &SealRow { payload, ..row })?;
         let mut before = seq.0 - leaves.seal().first.0;
         while let Some(entry) = leaves.next()? {
             if before == 0 {
-                return Ok(Some(entry.leaf));
+                return Ok(Some(entry));
             }
             before -= 1;
         }

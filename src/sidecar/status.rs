@@ -28,6 +28,8 @@ pub struct Status {
     pub key_id: String,
     /// What is sealed.
     pub sealed: SealedStatus,
+    /// What may be shown: verified on a pin target, or with none in the archive folder.
+    pub released: SealedStatus,
     /// Segments each target has, all before it included.
     pub pinned: BTreeMap<String, u64>,
     /// Segments each registry has, all before it included.
@@ -70,8 +72,8 @@ pub struct TopicStatus {
     pub topic: super::TopicRow,
 }
 
-/// What is sealed.
-#[derive(Clone, Debug, Serialize)]
+/// A number of sealed segments, from the first on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct SealedStatus {
     /// Segments.
     pub segments: u64,
@@ -166,6 +168,7 @@ impl Sidecar {
             root: journal.tree.root().to_string(),
             key_id: self.writer.key().vkey().key_id_hex(),
             sealed: SealedStatus { segments, size: journal.sealed.tree.size().0 },
+            released: self.released_status(),
             pinned: self.pinning.lanes().map(done).collect(),
             registered: self.registering.lanes().map(done).collect(),
             oldest_open_seconds: oldest.map_or(0, |oldest| now.since(oldest) / 1_000_000),
@@ -188,6 +191,13 @@ impl Sidecar {
     pub fn topics_status(&self) -> Vec<TopicStatus> {
         let rows = self.writer.topics().rows();
         rows.map(|(topic_no, topic)| TopicStatus { topic_no, topic: topic.clone() }).collect()
+    }
+
+    fn released_status(&self) -> SealedStatus {
+        let segments = self.released();
+        // A seal that does not read shows nothing; whoever needs it halts.
+        let last = segments.checked_sub(1).and_then(|last| self.writer.journal.seal(last).ok().flatten());
+        SealedStatus { segments: last.as_ref().map_or(0, |_| segments), size: last.map_or(0, |row| row.end().0) }
     }
 
     fn last_success(&self) -> Vec<(&'static str, String, u64)> {

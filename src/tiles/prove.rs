@@ -3,6 +3,7 @@
 use super::{Checkpoint, Store, TilesError};
 use crate::core::finding::{Code, Refused};
 use crate::core::hash::Hash;
+use crate::core::keychange::{KeyChange, Standing};
 use crate::core::leaf::{Body, Leaf};
 use crate::core::merkle::{
     Node, Tree, consistency_proof, inclusion_proof, peak_sizes, verify_consistency, verify_inclusion,
@@ -87,6 +88,24 @@ impl Store {
         let mut seqs = self.key_changes()?;
         seqs.retain(|seq| seq.size() <= size);
         Ok(seqs)
+    }
+
+    /// Every vkey the log has had, its first one first.
+    ///
+    /// # Errors
+    /// As [`Store::leaf`]; `Unproven` where a change of key does not follow from the key before.
+    pub fn vkeys(&self) -> Result<Vec<Vkey>, TilesError> {
+        let (first, recovery) = self.first_keys()?;
+        let mut vkeys = vec![first];
+        for seq in self.key_changes()? {
+            let Body::KeyChanged { note, step } = Leaf::decode(&self.leaf(seq)?)?.body else {
+                return Err(unproven(format!("entry {seq} changes no key")));
+            };
+            let standing =
+                Standing { origin: Some(&self.origin), seq, current: vkeys.last(), recovery: Some(&recovery) };
+            vkeys.push(KeyChange::open(step, &note, &standing)?.new_key().clone());
+        }
+        Ok(vkeys)
     }
 
     /// The log's vkey and its recovery vkey, as the first entry names them.

@@ -42,6 +42,7 @@ mod negative;
 mod pipe;
 mod powercut;
 mod proto_drift;
+mod prove;
 mod readme;
 mod rebuild;
 mod registry_rebuild;

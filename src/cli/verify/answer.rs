@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::core::audit::{AnchorSeen, Check, Finding, Report};
 
 /// The JSON object.
-pub(super) fn json(report: &Report, exit: u8, seconds: f64) -> Value {
+pub(in crate::cli) fn json(report: &Report, exit: u8, seconds: f64) -> Value {
     let size = report.size.0;
     json!({
         "verdict": report.verdict(),
@@ -63,13 +63,19 @@ fn anchor(anchor: &AnchorSeen) -> Value {
 /// The lines for people.
 pub(super) fn text(report: &Report, seconds: f64) -> String {
     let origin = report.origin.as_ref().map_or_else(|| "(no origin)".to_owned(), ToString::to_string);
-    let mut lines = vec![format!(
+    let first = format!(
         "{}: {} ({} entries in {} segments, {seconds:.1} s)",
         origin,
         report.verdict(),
         report.size,
         report.segments
-    )];
+    );
+    std::iter::once(first).chain(lines(report)).collect::<Vec<_>>().join("\n")
+}
+
+/// The lines below the first.
+pub(in crate::cli) fn lines(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
     if let Some(root) = report.root {
         lines.push(format!("  root {root}"));
     }
@@ -102,5 +108,5 @@ pub(super) fn text(report: &Report, seconds: f64) -> String {
         ),
         _ => {}
     }
-    lines.join("\n")
+    lines
 }

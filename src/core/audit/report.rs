@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::super::checkpoint::Head;
 use super::super::cid::Cid;
 use super::super::finding::{Code, verdict};
 use super::super::hash::Hash;
@@ -198,6 +199,32 @@ pub struct Report {
 }
 
 impl Report {
+    /// A report of something that is no archive: the caller adds what was checked and found. Until then it is valid and
+    /// unanchored.
+    pub fn of(head: Option<&Head>) -> Report {
+        Report {
+            exit: decide(&BTreeSet::new(), false),
+            origin: head.map(|head| head.origin.clone()),
+            size: head.map_or(Size(0), |head| head.size),
+            root: head.map(|head| head.root),
+            segments: 0,
+            first_bad_seq: None,
+            checks: Vec::new(),
+            findings: Vec::new(),
+            findings_total: 0,
+            codes: BTreeSet::new(),
+            unproven: Vec::new(),
+            is_closed: false,
+            next: Vec::new(),
+            anchors: Vec::new(),
+            fresh: None,
+            pruned: Vec::new(),
+            bytes: 0,
+            seals: Vec::new(),
+            findings_max: usize::MAX,
+        }
+    }
+
     /// The verdict in words.
     pub fn verdict(&self) -> &'static str {
         match self.exit {

@@ -213,13 +213,17 @@ impl Writer {
 
     fn cut_tail(&mut self) -> Result<(), SidecarError> {
         let Writer { tail, journal, reader, keyring, .. } = self;
-        tail.sealed(journal.state().sealed.tree.size(), |seq| {
+        tail.sealed(journal.state().sealed.tree.size(), |seq| -> Result<Option<Timestamp>, SidecarError> {
             let Some(entry) = journal.entries(seq, Size(seq.0 + 1))?.next().transpose()? else { return Ok(None) };
             let view = own("a stored leaf", LeafView::decode(&entry.leaf))?;
-            let Some((part, frame)) = first_part(&view, &entry.frames) else { return Ok(None) };
+            // Only records say when they were recorded: the part of an access, a hold or an erasure is another.
+            let part = first_part(&view, &entry.frames).filter(|_| view.src.is_some());
+            let Some((part, frame)) = part else { return Ok(None) };
             let operator = reader.operator(keyring, seq, part, frame)?;
             Ok(operator.map(|part| Timestamp(part.recorded_at)))
-        })
+        })?;
+        tail.date(journal.state().recorded_at);
+        Ok(())
     }
 }
 

@@ -77,6 +77,13 @@ impl Tail {
         Ok(())
     }
 
+    /// Gives what waits a time where none of it says one: none of it is younger than `newest`, and it must be sealed some time.
+    pub(super) fn date(&mut self, newest: Timestamp) {
+        if self.waiting.entries > 0 {
+            self.waiting.oldest = self.waiting.oldest.or(Some(newest));
+        }
+    }
+
     /// All of it together.
     pub(super) fn waiting(&self) -> Waiting {
         self.waiting
@@ -111,6 +118,16 @@ mod tests {
         let Waiting { entries, oldest, frame_bytes } = tail.waiting();
         assert_eq!((entries, oldest.map(|at| at.0), frame_bytes), expected, "sealed up to {size}");
         assert_eq!(questions, asked, "sealed up to {size}");
+    }
+
+    #[test]
+    fn what_says_no_time_waits_from_the_newest_one_known() {
+        let mut tail = Tail::new(Size(10));
+        tail.date(Timestamp(7));
+        assert_eq!(tail.waiting().oldest, None, "nothing waits");
+        tail.push(15, &[vec![0; 9]], None);
+        tail.date(Timestamp(7));
+        assert_eq!((tail.waiting().entries, tail.waiting().oldest), (1, Some(Timestamp(7))));
     }
 
     #[test]
