@@ -26,6 +26,7 @@ mod doctor;
 mod drill;
 #[path = "../harness/embedded.rs"]
 mod embedded;
+mod export;
 mod faults;
 mod feeding;
 mod fixtures;
