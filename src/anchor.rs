@@ -4,12 +4,14 @@
 //! Both are checked before they count. Not what is kept of it (the `Anchor` block, `core::segment`), not what a quorum
 //! is (`core::witness`), and neither the outbox nor the back-off between tries (`sidecar`).
 
+pub mod tsa;
 pub mod witness;
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use tsa::Tsa;
 pub use witness::Witness;
 
 pub use crate::core::audit::AnchorKind;

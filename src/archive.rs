@@ -4,6 +4,7 @@
 //! again and walked from the root. We compute every CID; a target only confirms it, and another answer halts the loop.
 //! Not the outbox (`journal`) and not the back-off between tries (`sidecar`).
 
+pub mod anchor;
 mod audit;
 mod car;
 pub mod folder;
@@ -33,7 +34,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, PinError>> + Send
 /// - Durability: when `pin` answers `Ok`, the target holds every block under our root, durably as far as it can be
 ///   told to, and has given each of them back to us.
 /// - Idempotence: any call may be made again, after a crash or a lost answer, with the same outcome.
-/// - Nothing that is there and differs is ever overwritten.
+/// - Nothing that is there and differs is ever overwritten, but an anchor by one that contains it.
 /// - Every call ends: time-outs are the target's own duty. Dropping the future is safe at any point.
 /// - Calls may run side by side, for the same root too.
 pub trait Pinner: Send + Sync {

@@ -3,6 +3,7 @@
 //! Commands that need the journal go through `control`: while `run` lives it answers over the control socket, else
 //! this process opens the journal itself, and both give the same answer. Contract: surface.md, Commands.
 
+mod anchors;
 mod args;
 mod check;
 mod config;

@@ -12,6 +12,7 @@ mod registry;
 mod secret;
 mod source;
 mod template;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use registry::{Ddl, Registry, Snowflake, Sqlite};
 pub use secret::{MASK, Secret};
 pub use source::{Assignment, Decode, Kafka, Source, Topic};
 pub use template::template;
+pub use witness::{Mode, Witness};
 
 /// Everything a log is run with. Paths are absolute or relative to the working directory once loaded.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -64,6 +66,9 @@ pub struct Config {
     /// Where segments are registered, by name.
     #[serde(default)]
     pub registry: BTreeMap<String, Registry>,
+    /// Who cosigns checkpoints.
+    #[serde(default)]
+    pub witness: Option<Witness>,
     /// Health and metrics.
     #[serde(default)]
     pub http: Http,
@@ -207,6 +212,8 @@ pub struct Seal {
     pub entries_min: u64,
     /// The age at which any event is sealed.
     pub age_limit: Delay,
+    /// How often the broker's ends are written down, besides before each seal.
+    pub observe_every: Delay,
 }
 
 /// `[limits]`
@@ -312,6 +319,9 @@ mod defaults {
     pub(super) fn call_timeout() -> Delay {
         Delay::from_secs(60)
     }
+    pub(super) fn witness_timeout() -> Delay {
+        Delay::from_secs(15)
+    }
     pub(super) fn yes() -> bool {
         true
     }
@@ -352,6 +362,7 @@ impl Default for Seal {
             age_max: Delay::from_secs(600),
             entries_min: 256,
             age_limit: Delay::from_secs(86_400),
+            observe_every: Delay::from_secs(600),
         }
     }
 }

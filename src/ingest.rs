@@ -71,6 +71,12 @@ pub trait Source: Send {
 pub trait Positions: Send + Sync {
     /// Our position, or none when this log has never read this partition of this very topic.
     fn held(&self, topic: &Topic, partition: u32) -> Option<Held>;
+
+    /// Whether the partition goes on from our own position even where the group has committed a higher offset: what was
+    /// folded up to that one is lost, or of a history that was cut.
+    fn is_alone(&self, _: &Topic, _: u32) -> bool {
+        false
+    }
 }
 
 /// A partition's position in the journal.
@@ -186,6 +192,17 @@ pub enum Arrival {
         last: u64,
         /// Why, as far as can be known.
         why: GapWhy,
+    },
+    /// Offsets that will come although the group has committed them: another member may have them too (kind 17).
+    Contested {
+        /// The topic.
+        topic: Arc<Topic>,
+        /// The partition.
+        partition: u32,
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
     },
     /// The topic has more partitions than before (kind 2, why 4).
     Grown {

@@ -12,8 +12,8 @@ use crate::core::cid::Cid;
 use crate::core::hash::Hash;
 use crate::core::origin::Origin;
 use crate::core::rows::{
-    ContestedRow, EntryRow, FoundRows, GapRow, KeyRow, LogRow, PinRow, QuarantinedRow, Row, SegmentRow, SegmentRows,
-    SourceRow, Table, Value,
+    AnchorRow, ContestedRow, EntryRow, FoundRows, GapRow, KeyRow, LogRow, PinRow, QuarantinedRow, Row, SegmentRow,
+    SegmentRows, SourceRow, Table, Value,
 };
 use crate::core::seq::{Seq, Size};
 use crate::core::time::Timestamp;
@@ -212,6 +212,12 @@ pub trait Registrar: Send + Sync {
     /// As `register_entries`.
     fn register_pins(&self, pins: &[PinRow], request: Uuid) -> Result<(), RegistryError>;
 
+    /// Writes anchors as they now stand.
+    ///
+    /// # Errors
+    /// As `register_entries`.
+    fn register_anchors(&self, anchors: &[AnchorRow], request: Uuid) -> Result<(), RegistryError>;
+
     /// Writes the log's heartbeat.
     ///
     /// # Errors
@@ -286,6 +292,7 @@ pub trait Registrar: Send + Sync {
             (SegmentRow::TABLE, &of_seal[..]),
             (SourceRow::TABLE, &of_seal),
             (PinRow::TABLE, &of_seal),
+            (AnchorRow::TABLE, &of_seal),
             (EntryRow::TABLE, &of_range),
             (GapRow::TABLE, &of_range),
             (ContestedRow::TABLE, &of_range),
@@ -316,7 +323,7 @@ pub trait Registrar: Send + Sync {
 }
 
 /// The tables with rows of a log. Entries come before their segments: what is half gone shows as missing.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     EntryRow::TABLE.name,
     SourceRow::TABLE.name,
     GapRow::TABLE.name,
@@ -324,6 +331,7 @@ const TABLES: [&str; 9] = [
     QuarantinedRow::TABLE.name,
     KeyRow::TABLE.name,
     PinRow::TABLE.name,
+    AnchorRow::TABLE.name,
     LogRow::TABLE.name,
     SegmentRow::TABLE.name,
 ];

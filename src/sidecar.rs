@@ -5,9 +5,11 @@
 //! durable; the sidecar is then to be dropped.
 
 mod adopting;
+mod anchoring;
 mod auditing;
 mod beside;
 mod committer;
+mod contested;
 mod counts;
 mod disclosing;
 mod epoch;
@@ -21,9 +23,9 @@ mod known;
 mod lane;
 mod left;
 mod leftover;
-mod logkeys;
 mod memo;
 mod newcomers;
+mod observing;
 mod outbox;
 mod pause;
 mod pinning;
@@ -47,15 +49,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use adopting::Adopted;
+pub use anchoring::{Anchors, Quorum};
 pub use auditing::{ReplicaStatus, Schedule, Wanted};
 pub use disclosing::Disclosed;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
-pub use handover::{HandedOver, HandoverError, KeyView};
+pub use handover::{HandedOver, HandoverError, KeyView, LogKeys};
 pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
-pub use logkeys::LogKeys;
 pub use pause::Pause;
 pub use prune::Pruned;
 pub use reader::{Keys, Reader};
@@ -71,6 +73,7 @@ use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 use crate::ingest::{Budget, Source};
 use crate::registry::Registrar;
+use anchoring::Anchoring;
 use auditing::Auditing;
 use intake::Intake;
 use outbox::Outbox;
@@ -97,6 +100,7 @@ pub struct Sidecar {
     /// How many sources were fed.
     feeds: u64,
     pinning: Pinning,
+    anchoring: Anchoring,
     auditing: Auditing,
     registering: Registering,
     sealer: Sealer,
@@ -110,8 +114,8 @@ pub struct Sidecar {
     pruned_segments: u64,
     /// The segment before whose seal the broker's ends were last written down.
     observed_for: Option<u64>,
-    /// For which released segments and keys the old private keys were last looked at.
-    retired_at: Option<(u64, usize)>,
+    /// When they were last written down for whatever reason, in this process.
+    looked_at: Option<Timestamp>,
     /// What a failing disk left unwritten; it is tried again.
     trouble: Option<SidecarError>,
 }
@@ -123,13 +127,28 @@ const POLL_RECORDS: usize = 8_000;
 const POLL_BYTES: usize = 8 << 20;
 
 impl Sidecar {
-    /// Goes on with an open log.
+    /// Goes on with an open log of whose checkpoints nobody outside is asked.
     ///
     /// # Errors
-    /// A halt where the outbox or a segment cannot be read; the archive folder cannot be made.
+    /// As [`Sidecar::anchored`].
     pub fn new(
         writer: Writer,
         targets: Vec<(bool, Arc<dyn Pinner>)>,
+        registries: Vec<(bool, Arc<dyn Registrar>)>,
+        settings: Settings,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Sidecar, SidecarError> {
+        Sidecar::anchored(writer, targets, Anchors::default(), registries, settings, runtime)
+    }
+
+    /// Goes on with an open log.
+    ///
+    /// # Errors
+    /// A halt where the outbox, a segment or an anchor cannot be read; the archive folder cannot be made.
+    pub fn anchored(
+        writer: Writer,
+        targets: Vec<(bool, Arc<dyn Pinner>)>,
+        anchors: Anchors,
         registries: Vec<(bool, Arc<dyn Registrar>)>,
         settings: Settings,
         runtime: &tokio::runtime::Handle,
@@ -145,6 +164,7 @@ impl Sidecar {
             registries.into_iter().map(|(required, registrar)| (lane(registrar.name(), required), registrar)).collect();
         let mut sidecar = Sidecar {
             pinning: Pinning::new(targets, settings.archive.clone(), runtime.clone()),
+            anchoring: Anchoring::new(anchors, settings.archive.clone(), runtime.clone(), &writer)?,
             registering: Registering::new(registries, writer.origin(), settings.archive.clone(), runtime.clone()),
             auditing,
             sealer: Sealer::default(),
@@ -159,11 +179,10 @@ impl Sidecar {
             pruned_at: None,
             pruned_segments: 0,
             observed_for: None,
-            retired_at: None,
+            looked_at: None,
             trouble: None,
         };
         sidecar.meet_newcomers()?;
-        sidecar.retire_keys();
         Ok(sidecar)
     }
 
@@ -264,7 +283,12 @@ impl Sidecar {
     /// # Errors
     /// As `step`.
     pub fn settle(&mut self) -> Result<(), SidecarError> {
-        self.catch_up()
+        self.catch_up()?;
+        // Who comes after us begins where the broker says that we end.
+        for intake in &mut self.intakes {
+            intake.confirm(&mut self.writer)?;
+        }
+        self.writer.commit()
     }
 
     /// The open log.

@@ -261,7 +261,7 @@ async fn bounded(mut response: Response) -> Result<String, String> {
 }
 
 /// Why a request failed, without its address, which messages name already.
-fn reason(error: &reqwest::Error) -> String {
+pub(super) fn reason(error: &reqwest::Error) -> String {
     let mut deepest: &dyn std::error::Error = error;
     while let Some(source) = deepest.source() {
         deepest = source;

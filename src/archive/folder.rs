@@ -1,6 +1,6 @@
 //! A folder as a pinner: a mounted disk, a file share, a backup volume.
 //!
-//! A file appears under its name only whole, synced and never over another. The folder itself is not created: a volume
+//! A file appears under its name only whole, synced and never over another, but for an anchor that contains the older. The folder itself is not created: a volume
 //! that is not mounted must not turn into files on the disk below. Not the local archive (`journal` writes that).
 
 use std::fs::{self, File};
@@ -11,6 +11,7 @@ use rustix::fs::{Advice, CWD, RenameFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use super::anchor;
 use super::car::{self, Fault};
 use super::replica::{self, CarBlock};
 use super::{Answer, CarFile, Contents, Network, PinError, Pinner, Receipt};
@@ -40,7 +41,10 @@ impl Folder {
         car::check_own(car)?;
         let place = self.place(car);
         if !place.try_exists().map_err(|error| self.failed("look for", &place, &error))? {
-            self.store(car, &place).map_err(|error| self.failed("write", &place, &error))?;
+            self.store(car, &place, rename_new).map_err(|error| self.failed("write", &place, &error))?;
+        } else if anchor::supersedes(&car.path, &place) {
+            self.store(car, &place, |from, to| fs::rename(from, to))
+                .map_err(|error| self.failed("replace", &place, &error))?;
         }
         self.compare(car, &place)?;
         // Again for a file that was there: a crash may have come between its rename and the sync of the folder.
@@ -49,9 +53,9 @@ impl Folder {
     }
 
     /// Copies the file under a name nobody reads, makes it durable, then gives it its own name.
-    fn store(&self, car: &CarFile, place: &Path) -> io::Result<()> {
+    fn store(&self, car: &CarFile, place: &Path, rename: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
         let temporary = self.path.join(format!(".{}.{}.tmp", car.name(), car.root));
-        let copied = copy(&car.path, &temporary).and_then(|()| rename_new(&temporary, place));
+        let copied = copy(&car.path, &temporary).and_then(|()| rename(&temporary, place));
         if copied.is_err() {
             // Best effort: on a full disk the half copy is what fills it. The next try writes over it anyway.
             let _ = fs::remove_file(&temporary);
@@ -280,6 +284,7 @@ fn hash_file(path: &Path) -> io::Result<Hash> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::segment::Anchor;
 
     const PROOF: &[u8] = include_bytes!("../../tests/vectors/pinfold-v1/log/000002.proof.car");
 
@@ -334,6 +339,31 @@ mod tests {
         assert_eq!((*expected, *found), (Hash::of(PROOF), Hash::of(b"another log")));
         assert!(error.halts());
         assert_eq!(fs::read(&at.kept).unwrap(), b"another log");
+    }
+
+    #[tokio::test]
+    async fn an_anchor_gives_way_to_a_newer_one_and_to_nothing_else() {
+        let at = place();
+        let seal = Cid::from_bytes(&PROOF[14..50]).unwrap();
+        let car = |lines: &str, name: &str| {
+            let anchor = Anchor { tsa: Vec::new(), seal, checkpoint: format!("note\n\n{lines}") };
+            let path = at.car.path.with_file_name(name);
+            fs::write(&path, anchor.to_car()).unwrap();
+            CarFile { bytes: fs::metadata(&path).unwrap().len(), path, root: anchor.cid() }
+        };
+        let kept = at.kept.with_file_name("000002.anchor.car");
+        at.folder.pin(&car("one\n", "000002.anchor.car")).await.unwrap();
+        let newer = car("one\ntwo\n", "000002.anchor.car");
+        at.folder.pin(&newer).await.unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), fs::read(&newer.path).unwrap());
+        for other in ["one\n", "one\nthree\n", ""] {
+            let error = at.folder.pin(&car(other, "000002.anchor.car")).await.unwrap_err();
+            assert!(matches!(error, PinError::Occupied { .. }), "{other}: {error}");
+        }
+        car("one\ntwo\n", "000002.anchor.car");
+        assert_eq!(fs::read(&kept).unwrap(), fs::read(&newer.path).unwrap(), "what was there stays");
+        fs::write(&kept, b"no anchor").unwrap();
+        assert!(matches!(at.folder.pin(&newer).await.unwrap_err(), PinError::Occupied { .. }));
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ pub mod doctor;
 mod mark;
 mod pin;
 mod read;
+pub mod seals;
 #[cfg(test)]
 mod tests;
 

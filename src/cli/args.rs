@@ -287,9 +287,18 @@ pub(super) struct Verify {
     /// A file with vkeys, one a line: the log's, and its recovery vkey.
     #[arg(long, value_name = "F")]
     pub(super) vkey: Vec<PathBuf>,
-    /// A checkpoint or live head known from elsewhere.
+    /// A checkpoint or live head known from elsewhere; with --fleet one for each member.
     #[arg(long, value_name = "F")]
-    pub(super) known_head: Option<PathBuf>,
+    pub(super) known_head: Vec<PathBuf>,
+    /// The archives of all members of a fleet: each is audited, then whether together they have every offset, each once.
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["paths", "from_ipfs", "registry"])]
+    pub(super) fleet: Vec<PathBuf>,
+    /// The roots of time-stamp authorities you trust, in PEM or DER: time stamps are verified up to them.
+    #[arg(long, value_name = "F")]
+    pub(super) tsa_roots: Vec<PathBuf>,
+    /// A time stamp of a checkpoint that you kept apart from the archive: it confirms the newest, or shows a rollback.
+    #[arg(long, value_name = "F", requires = "tsa_roots")]
+    pub(super) known_token: Vec<PathBuf>,
     /// Compare with a registry of the configuration; without a name with all.
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
     pub(super) registry: Option<Option<String>>,
@@ -302,6 +311,10 @@ pub(super) struct Verify {
     /// A revocation note.
     #[arg(long, value_name = "NOTE")]
     pub(super) revoked: Vec<PathBuf>,
+    /// A policy of witnesses (c2sp.org/tlog-policy): their cosignatures are verified, and those with an address asked
+    /// for what they hold.
+    #[arg(long, value_name = "F")]
+    pub(super) witness_policy: Option<PathBuf>,
     /// Findings listed, at most; all are counted.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(super) findings_max: usize,

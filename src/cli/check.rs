@@ -50,14 +50,15 @@ impl Format {
 
 /// `verify F` of a file that is no CAR: the call as `check` takes it.
 pub(super) fn proof_of(verify: &args::Verify) -> Option<args::Check> {
-    let [file] = verify.paths.as_slice() else { return None };
+    // Only of a plain file: reading the first bytes of a pipe would wait for them.
+    let file = verify.paths.as_slice().first().filter(|file| verify.paths.len() == 1 && file.is_file())?;
     let mut head = Vec::new();
     std::fs::File::open(file).ok()?.take(512).read_to_end(&mut head).ok()?;
     Format::of(&head)?;
     Some(args::Check {
         file: file.clone(),
         vkey: verify.vkey.clone(),
-        known_head: verify.known_head.clone(),
+        known_head: verify.known_head.first().cloned(),
         allow_unanchored: verify.allow_unanchored,
     })
 }

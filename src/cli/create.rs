@@ -1,7 +1,7 @@
 //! `run` with `create = true`: the log is made where nothing knows it, and nowhere else.
 //!
 //! A wiped data volume looks like a first start. So everybody who could know the log is asked first: head files, the
-//! archive folder, pin targets, registries. Who does not answer might know it, and nothing is made. Keys that are there
+//! archive folder, pin targets, registries, witnesses. Who does not answer might know it, and nothing is made. Keys that are there
 //! are used, those that are missing are made, as `init` does.
 
 use std::os::unix::fs::DirBuilderExt;
@@ -62,6 +62,11 @@ fn who_knows(config: &Config, origin: &Origin, runtime: &tokio::runtime::Runtime
         let hint = "a log was here: `pinfold rebuild --from DIR` restores it from a pin target".to_owned();
         Known { hint, ..known }
     }));
+    // Who has no key cannot ask a witness, and a witness knows no log of a key that is made only now.
+    if known.is_empty() && config.log.key_file.exists() {
+        let key = open::key(&config.log.key_file, origin)?;
+        known.extend(known::of_witnesses(config, &key, origin, runtime.handle())?);
+    }
     Ok(known.into_iter().next())
 }
 

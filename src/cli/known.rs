@@ -1,4 +1,4 @@
-//! Who else knows the log: archives, registries and pin targets, and how far.
+//! Who else knows the log: archives, registries, pin targets and witnesses, and how far.
 //!
 //! A wiped data volume is no new log, and what others were shown can never be taken back. Heads in the head directory
 //! are the journal's own to read.
@@ -6,11 +6,14 @@
 use std::path::Path;
 
 use super::verify::files::numbers_of;
-use super::{Failure, open};
+use super::{Failure, anchors, open};
+use crate::anchor::AnchorError;
+use crate::anchor::witness::Holds;
 use crate::config::{Config, Pin, Registry};
 use crate::core::car::Limits;
-use crate::core::checkpoint::Statement;
+use crate::core::checkpoint::{Head, Statement, sign_checkpoint};
 use crate::core::hash::Hash;
+use crate::core::note::Skey;
 use crate::core::origin::Origin;
 use crate::core::segment::Seal;
 use crate::core::segment::read::Proof;
@@ -109,6 +112,38 @@ pub(super) fn of_registries(
         }
     }
     Ok(known)
+}
+
+/// The witnesses of the configured policy that have signed a checkpoint of the log. They are shown the checkpoint of the
+/// empty tree: every history begins with it, so this signature commits the log to nothing.
+///
+/// # Errors
+/// Exit 3 where one does not answer: what it knows must not be contradicted.
+pub(super) fn of_witnesses(
+    config: &Config,
+    key: &Skey,
+    origin: &Origin,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Vec<Known>, Failure> {
+    let head = Head { origin: origin.clone(), size: Size(0), root: Hash::EMPTY_ROOT };
+    let note = sign_checkpoint(&head, key);
+    let (mut known, mut unreached) = (Vec::new(), None);
+    for witness in anchors::witnesses(config)? {
+        match runtime.block_on(witness.holds(&head, &note)) {
+            Ok(Holds::Size(size)) => known.push(Known {
+                who: format!("witness {} at size {size}", witness.vkey().name()),
+                segment: None,
+                head: None,
+                hint: "a log was here: `pinfold rebuild --from DIR` restores it from a pin target".to_owned(),
+            }),
+            Ok(Holds::This(_) | Holds::OtherRoot) | Err(AnchorError::Refused { .. }) => {}
+            Err(error) => unreached = Some(error),
+        }
+    }
+    match unreached.filter(|_| known.is_empty()) {
+        Some(error) => Err(SidecarError::from(error).into()),
+        None => Ok(known),
+    }
 }
 
 /// What messages call a registry.

@@ -25,7 +25,9 @@ pub(super) fn text(status: &Status) -> String {
         })
         .collect();
     out.family("kafka_lag_records", "gauge", "", "Records behind the last stable offset.", &lags);
-    let stages = [("pin", &status.pinned), ("register", &status.registered)];
+    let stages = [("pin", &status.pinned), ("anchor", &status.anchored), ("register", &status.registered)];
+    let witnessed = status.witnessed.map(|witnessed| status.sealed.segments.saturating_sub(witnessed.segments));
+    let witnessed: Vec<_> = witnessed.map(|behind| (Vec::new(), behind)).into_iter().collect();
     let backlog: Vec<_> = stages
         .iter()
         .flat_map(|(stage, lanes)| lanes.iter().map(move |(target, done)| (*stage, target, *done)))
@@ -34,6 +36,10 @@ pub(super) fn text(status: &Status) -> String {
         })
         .collect();
     out.family("backlog_segments", "gauge", "", "Sealed segments not yet there.", &backlog);
+    if !witnessed.is_empty() {
+        let help = "Sealed segments that the quorum of the witness policy does not cover.";
+        out.family("unwitnessed_segments", "gauge", "", help, &witnessed);
+    }
     let successes: Vec<_> = status
         .last_success
         .iter()

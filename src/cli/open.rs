@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::{Failure, anchors};
 use crate::archive::{self, Pinner};
 use crate::config::{self, Config};
 use crate::core::decode::{Format, Limits};
@@ -26,7 +26,8 @@ pub(super) fn sidecar(config: &Config, runtime: &tokio::runtime::Handle) -> Resu
     let targets = config.pin.values().map(config::Pin::required).zip(pinners(config)?).collect();
     let required = config.registry.values().map(config::Registry::required);
     let registries = required.zip(registrars(config, runtime)?).collect();
-    Ok(Sidecar::new(writer, targets, registries, settings(config), runtime)?)
+    let anchors = anchors::anchors(config, Some(writer.vkey()))?;
+    Ok(Sidecar::anchored(writer, targets, anchors, registries, settings(config), runtime)?)
 }
 
 /// The clients of the pin targets, in the order of the configuration; passwords are read from their files now.
@@ -102,6 +103,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         age_max: config.seal.age_max.micros(),
         entries_min: config.seal.entries_min,
         age_limit: config.seal.age_limit.micros(),
+        observe_every: config.seal.observe_every.micros(),
         disk_free_min: config.limits.disk_free_min.0,
         backlog_max: config.limits.backlog_max.0,
         audits: Schedule {

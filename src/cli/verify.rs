@@ -6,11 +6,14 @@
 
 pub(super) mod answer;
 pub(super) mod files;
+mod fleet;
 mod journal;
 mod keys;
 mod registries;
 mod remote;
 mod rows;
+mod stamps;
+mod witnesses;
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ use std::time::Instant;
 
 use super::args::{self, Global};
 use super::output::Output;
-use super::{Failure, check, load_config, now, open};
+use super::{Failure, anchors, check, load_config, now, open};
 use crate::config::Config;
 use crate::core::audit::{self, Archive, AuditInput, CheckStatus, Report};
 use crate::core::checkpoint::Statement;
@@ -40,10 +43,13 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
     if let Some(check) = check::proof_of(verify) {
         return check::run(&check, output);
     }
+    if !verify.fleet.is_empty() {
+        return fleet::run(verify, output);
+    }
     let started = Instant::now();
     let is_own = verify.paths.is_empty() && verify.from_ipfs.is_none();
     let config = if is_own || verify.registry.is_some() { Some(load_config(global)?) } else { None };
-    let mut input = input(verify, config.as_ref())?;
+    let mut input = input(verify, config.as_ref(), is_own)?;
     let runtime = super::runtime()?;
     let beside = config.as_ref().map(|config| Beside::ask(global, verify, config, is_own, &input, &runtime));
     let beside = beside.transpose()?;
@@ -62,6 +68,9 @@ pub(super) fn run(global: &Global, verify: &args::Verify, output: &Output) -> Re
         report.conclude("payload", CheckStatus::Skipped, &detail);
     }
     source.report(&mut report);
+    if let Some(policy) = &input.quorum {
+        witnesses::ask(policy, source.archive(), &input, global.timeout, &runtime, &mut report);
+    }
     if let (Some(beside), Some(config)) = (beside, &config) {
         beside.judge(config, &source, &input, &mut report);
     }
@@ -209,8 +218,7 @@ impl Beside {
 pub(super) fn vkeys<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<(Vec<Vkey>, Option<Vkey>), Failure> {
     let (mut vkeys, mut recovery) = (Vec::new(), None);
     for path in paths {
-        for line in read(path)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let vkey: Vkey = line.parse().map_err(|_| Failure::usage(format!("{}: not a vkey", path.display())))?;
+        for vkey in vkeys_of(path)? {
             if vkey.name().ends_with("/recovery") {
                 recovery = Some(vkey);
             } else {
@@ -225,17 +233,43 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))
 }
 
+/// The vkeys of a file, one a line.
+fn vkeys_of(path: &Path) -> Result<Vec<Vkey>, Failure> {
+    let text = read(path)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let parse = |line: &str| line.parse().map_err(|_| Failure::usage(format!("{}: not a vkey", path.display())));
+    lines.map(parse).collect()
+}
+
 /// What the verifier holds.
-fn input(verify: &args::Verify, config: Option<&Config>) -> Result<AuditInput, Failure> {
+fn input(verify: &args::Verify, config: Option<&Config>, is_own: bool) -> Result<AuditInput, Failure> {
     let mut input = AuditInput { findings_max: verify.findings_max, ..AuditInput::default() };
     let own = config.map(|config| &config.log.key_file).filter(|_| verify.vkey.is_empty());
     let own = own.map(|file| [file.with_extension("vkey"), file.with_file_name("recovery.vkey")]);
     let own: Vec<PathBuf> = own.into_iter().flatten().filter(|path| path.is_file()).collect();
     (input.vkeys, input.recovery) = vkeys(verify.vkey.iter().chain(&own))?;
-    input.known_head = verify.known_head.as_deref().map(read).transpose()?;
+    let configured = config.filter(|_| is_own).and_then(|config| config.witness.as_ref());
+    let policy = match &verify.witness_policy {
+        Some(path) => Some(anchors::read_policy(path)?),
+        None => configured.map(anchors::policy).transpose()?,
+    };
+    if let Some(policy) = policy {
+        input.vkeys.extend(policy.logs.iter().map(|log| log.vkey.clone()).filter(|_| verify.vkey.is_empty()));
+        input.witnesses = policy.witnesses.iter().map(|witness| witness.vkey.clone()).collect();
+        input.quorum = Some(policy);
+    }
+    input.known_head = match verify.known_head.as_slice() {
+        [] => None,
+        [path] => Some(read(path)?),
+        _ => {
+            let message = "several --known-head: one log has one newest head";
+            return Err(Failure::usage(message).hint("give the newest; --fleet takes one for each member"));
+        }
+    };
     for path in &verify.revoked {
         input.revoked.push(read(path)?);
     }
+    stamps::bring(verify, &mut input)?;
     Ok(input)
 }
 

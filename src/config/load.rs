@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Contents, Keep, Kek, Network, Pin, Registry, Source, place};
+use super::{Config, ConfigError, Contents, Delay, Keep, Kek, Network, Pin, Registry, Source, place};
 use crate::core::origin::Origin;
 
 const PREFIX: &str = "PINFOLD__";
@@ -259,6 +259,7 @@ fn resolve(config: &mut Config, base: &Path) {
             Pin::Folder(folder) => at(&mut folder.path),
         }
     }
+    config.witness.iter_mut().flat_map(|witness| &mut witness.policy_file).for_each(at);
     for registry in config.registry.values_mut() {
         match registry {
             Registry::Sqlite(sqlite) => at(&mut sqlite.path),
@@ -301,11 +302,17 @@ fn validate(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::value(format!("http.{key}"), message, Some("leave it empty")));
         }
     }
+    if config.seal.observe_every < Delay::from_secs(1) {
+        return Err(ConfigError::value("seal.observe_every", "less than a second", None));
+    }
     if config.seal.age_limit < config.seal.age_max {
         return Err(ConfigError::value("seal.age_limit", "less than seal.age_max", None));
     }
     for (name, Source::Kafka(kafka)) in &config.source {
         validate_kafka(&format!("source.{name}"), kafka)?;
+    }
+    if let Some(witness) = &config.witness {
+        witness.validate()?;
     }
     for (name, pin) in &config.pin {
         if let Pin::Kubo(kubo) = pin
@@ -436,6 +443,8 @@ mod tests {
                 format!("{MINIMAL}[pin.k]\nkind = \"kubo\"\nurl = \"http://a\"\nnetwork = \"public\"\n"),
                 "payload on a public network",
             ),
+            (format!("{MINIMAL}[witness]\nmode = \"fail-closed\"\n"), "policy_file or policy"),
+            (format!("{MINIMAL}[witness]\npolicy = \"\"\npolicy_file = \"p\"\n"), "policy_file or policy"),
             (format!("{MINIMAL}[pin.K]\nkind = \"folder\"\npath = \"x\"\n"), "names are 1 to 64"),
         ] {
             let error = check(&toml, &[]).unwrap_err();

@@ -53,6 +53,7 @@ bytes_max = "64MiB"
 age_max = "10m"                 # once entries_min events wait
 entries_min = 256
 age_limit = "24h"               # in any case
+observe_every = "10m"           # the broker's ends are written down this often, and before each seal
 
 [limits]
 record_bytes_max = "1MiB"
@@ -106,6 +107,11 @@ required = true
 # batch_rows_max = 200
 # timeout = "60s"
 # required = true
+
+# [witness]
+# policy_file = "keys/witness.policy"     # c2sp.org/tlog-policy, with the witnesses' addresses; or policy = "..."
+# mode = "fail-open"            # or "fail-closed": nothing is registered until the quorum signs
+# timeout = "15s"
 
 [http]
 listen = "127.0.0.1:7410"       # /livez /readyz /metrics; "" for none

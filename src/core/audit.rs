@@ -29,10 +29,12 @@ use super::note::{Vkey, WitnessVkey};
 use super::origin::Origin;
 use super::rules::{Fault, LogRules};
 use super::seq::Size;
+use super::timestamp::Roots;
+use super::witness::Policy;
 
-pub use anchors::{AnchorKind, AnchorSeen};
+pub use anchors::{AnchorKind, AnchorSeen, KnownToken, UNCHECKED_CHAIN};
 pub use check::{Checked, check_segment};
-pub use report::{Check, CheckStatus, Finding, Fresh, Report, Severity};
+pub use report::{Check, CheckStatus, Finding, Fresh, Report, Severity, verdict_of};
 pub use sample::sample;
 
 use report::Findings;
@@ -75,10 +77,14 @@ pub struct AuditInput {
     pub own_head: Option<String>,
     /// Only the payloads of these segments are read. Absent: all.
     pub payload_sample: Option<BTreeSet<u64>>,
-    /// The witnesses he trusts.
+    /// The witnesses whose cosignatures are verified.
     pub witnesses: Vec<WitnessVkey>,
-    /// How many of them must have signed the newest checkpoint of a closed log for it to count as confirmed.
-    pub cosignatures_min: Option<usize>,
+    /// Which witnesses must have signed the newest checkpoint of a closed log for it to count as confirmed.
+    pub quorum: Option<Policy>,
+    /// The roots he trusts to name time-stamp authorities. Absent: tokens show form, imprint and signature alone.
+    pub tsa_roots: Option<Roots>,
+    /// Tokens he kept himself.
+    pub known_tokens: Vec<KnownToken>,
     /// Findings listed, at most; all are counted.
     pub findings_max: usize,
     /// What a CAR may take.
@@ -98,7 +104,9 @@ impl Default for AuditInput {
             own_head: None,
             payload_sample: None,
             witnesses: Vec::new(),
-            cosignatures_min: None,
+            quorum: None,
+            tsa_roots: None,
+            known_tokens: Vec::new(),
             findings_max: 1000,
             limits: Limits::default(),
             kept_bytes_max: 16 << 20,
@@ -136,6 +144,8 @@ struct Joined {
     size: Size,
     /// The root of the tree at `size`, unless its peaks are wrong and nothing precedes.
     root: Option<Hash>,
+    /// The SHA-256 of its checkpoint, which a time stamp is over.
+    checkpoint: Hash,
     /// Who signed its checkpoint, if that verified.
     key: Option<Vkey>,
     /// Some kind 5 names its seal and payload.
@@ -200,7 +210,8 @@ impl<'a> Audit<'a> {
         self.check_payloads();
         self.check_own_head();
         let fresh = self.check_known_head();
-        self.report(fresh)
+        let stamped = self.check_known_tokens();
+        self.report(fresh.or(stamped))
     }
 
     /// Payload files may be absent where they were pruned, or where none at all was supplied.

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use cid::multibase;
 use multihash_codetable::Code as MultihashCode;
 
 use super::finding::Refused;
@@ -103,10 +104,14 @@ impl fmt::Debug for Cid {
 impl FromStr for Cid {
     type Err = Refused;
 
-    /// Reads any multibase text of a CID of the format (js-ipfs prints base58).
+    /// Reads any multibase text of a CID of the format (js-ipfs prints base58), and of each base one spelling: the
+    /// parser of the `cid` crate takes bytes after the CID, a path before it and other things that name the same.
     fn from_str(text: &str) -> Result<Cid, Refused> {
-        let cid = cid::Cid::try_from(text).map_err(|e| Refused::non_canonical(format!("cid: {e}")))?;
-        Cid::from_bytes(&cid.to_bytes())
+        let (base, bytes) = multibase::decode(text).map_err(|e| Refused::non_canonical(format!("cid: {e}")))?;
+        match multibase::encode(base, &bytes) == text {
+            true => Cid::from_bytes(&bytes),
+            false => Err(Refused::non_canonical("cid: spelled otherwise than its base has it")),
+        }
     }
 }
 
@@ -122,6 +127,10 @@ mod tests {
             assert_eq!(Cid::from_bytes(&cid.to_bytes()), Ok(cid));
             assert!(cid.matches(b"block") && !cid.matches(b"Block"));
         }
+        let cid = Cid::of(Codec::Raw, b"block");
+        for base in [multibase::Base::Base58Btc, multibase::Base::Base36Lower, multibase::Base::Base16Lower] {
+            assert_eq!(multibase::encode(base, cid.to_bytes()).parse::<Cid>(), Ok(cid));
+        }
         assert!(Cid::of(Codec::DagCbor, b"").to_string().starts_with("bafyrei"));
         assert!(Cid::of(Codec::Raw, b"").to_string().starts_with("bafkrei"));
     }
@@ -135,6 +144,12 @@ mod tests {
             assert!(Cid::from_bytes(&other).is_err(), "byte {at}");
         }
         assert!(Cid::from_bytes(&bytes[..35]).is_err());
+        // The fuzzer's find: bytes after the CID within the text.
+        let text = Cid::of(Codec::DagCbor, b"block").to_string();
+        let longer = multibase::encode(multibase::Base::Base32Lower, [&bytes[..], b"more"].concat());
+        for other in [longer, format!("/ipfs/{text}"), text.to_uppercase(), format!("{text}="), text[1..].to_owned()] {
+            assert!(other.parse::<Cid>().is_err(), "{other}");
+        }
         assert!(Cid::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::time::Timestamp;
 
+mod anchors;
 mod compare;
 mod fold;
 mod opened;
@@ -17,11 +18,14 @@ mod pins;
 pub(crate) mod sample;
 mod table;
 
-pub use compare::{Difference, FoundRows, compare, compare_keys, compare_pins, compare_rows, extra};
+pub use anchors::anchor_rows;
+pub use compare::{Difference, FoundRows, compare, compare_anchors, compare_keys, compare_pins, compare_rows, extra};
 pub use fold::{Fold, FoldError, Sealed};
 pub use opened::Wanted;
 pub use pins::pin_row;
-pub use table::{ContestedRow, EntryRow, GapRow, KeyRow, LogRow, PinRow, QuarantinedRow, SegmentRow, SourceRow};
+pub use table::{
+    AnchorRow, ContestedRow, EntryRow, GapRow, KeyRow, LogRow, PinRow, QuarantinedRow, SegmentRow, SourceRow,
+};
 
 /// One cell.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -136,4 +140,9 @@ pub struct SegmentRows {
     pub keys: Vec<KeyRow>,
     /// The pins of this and earlier segments that its entries state, as they now stand.
     pub pins: Vec<PinRow>,
+    /// The anchors of earlier segments that its entries state, each as its file now stands. The fold leaves them out,
+    /// because entries name the file and do not repeat it: whoever has the archive fills them in.
+    pub anchors: Vec<AnchorRow>,
+    /// The segments whose anchors its entries state.
+    pub anchored: Vec<u64>,
 }

@@ -1,8 +1,9 @@
 //! A sealed range of the log as blocks: Seal, Index, Page, Payload, FrameIndex, FramePage, Anchor.
 //!
-//! The blocks themselves, how they are cut ([`build`]) and how they are read back ([`read`]). Whether what they say
+//! The blocks themselves, how they are cut ([`build`]), read back ([`read`]) and, of anchors alone, grow ([`anchor`]). Whether what they say
 //! is true (roots, signatures, joins) is the question of `audit`. Spec: format.md, Segment.
 
+pub mod anchor;
 pub mod build;
 pub mod read;
 
@@ -242,8 +243,7 @@ impl Anchor {
 
     /// The whole anchor file.
     pub fn to_car(&self) -> Vec<u8> {
-        let block = self.encode();
-        let cid = Cid::of(Codec::DagCbor, &block);
+        let (cid, block) = (self.cid(), self.encode());
         [car::header(cid), car::block_head(cid, block.len()), block].concat()
     }
 

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use super::RegistryError;
 use crate::core::rows::{
-    ContestedRow, EntryRow, GapRow, KeyRow, Kind, LogRow, PinRow, QuarantinedRow, Row, SegmentRow, SourceRow, Table,
-    Value,
+    AnchorRow, ContestedRow, EntryRow, GapRow, KeyRow, Kind, LogRow, PinRow, QuarantinedRow, Row, SegmentRow,
+    SourceRow, Table, Value,
 };
 use crate::core::time::Timestamp;
 
@@ -226,11 +226,12 @@ static VIEWS: [Query; 8] = [
     view!("v_now", "v_now", "now_at", "the registry's own clock, UTC", now_at Time),
 ];
 
-const TABLES: [(&Table, &str); 9] = [
+const TABLES: [(&Table, &str); 10] = [
     (&LogRow::TABLE, "one row a log: how far it is by its own word, and when to worry"),
     (&SegmentRow::TABLE, "one row a segment: CIDs, checkpoint, range, times"),
     (&SourceRow::TABLE, "the broker offsets each segment covers"),
     (&PinRow::TABLE, "where each segment is pinned, and when that was last verified"),
+    (&AnchorRow::TABLE, "what witnesses and time-stamp authorities said about each segment's checkpoint"),
     (&EntryRow::TABLE, "one row an entry, control entries too"),
     (&GapRow::TABLE, "declared gaps with their reasons"),
     (&ContestedRow::TABLE, "offset ranges another member may have recorded too"),

@@ -19,7 +19,7 @@ use super::sql::{self, Dialect};
 use super::{Fence, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, TABLES, fence_of, judge};
 use crate::core::hash::Hash;
 use crate::core::origin::Origin;
-use crate::core::rows::{EntryRow, Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
+use crate::core::rows::{AnchorRow, EntryRow, Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 
@@ -180,6 +180,7 @@ impl Snowflake {
         self.put(&rows.quarantined, request).await?;
         self.put(&rows.keys, request).await?;
         self.put(&rows.pins, request).await?;
+        self.put(&rows.anchors, request).await?;
         let seal = [rows.segment.seal_cid.to_string()];
         self.client.execute("finding duplicates", text::DUPLICATES, &seal, Uuid::new_v4()).await?;
         Ok(())
@@ -283,6 +284,10 @@ impl Registrar for Snowflake {
 
     fn register_pins(&self, pins: &[PinRow], request: Uuid) -> Result<(), RegistryError> {
         self.runtime.block_on(self.put(pins, request)).map(drop)
+    }
+
+    fn register_anchors(&self, anchors: &[AnchorRow], request: Uuid) -> Result<(), RegistryError> {
+        self.runtime.block_on(self.put(anchors, request)).map(drop)
     }
 
     fn heartbeat(&self, log: &LogRow, request: Uuid) -> Result<(), RegistryError> {

@@ -19,7 +19,7 @@ use super::sql::{self, Dialect};
 use super::{Fence, Filter, Query, Receipt, Registrar, RegistryError, SCHEMA_VERSION, TABLES, judge};
 use crate::core::hash::Hash;
 use crate::core::origin::Origin;
-use crate::core::rows::{EntryRow, Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
+use crate::core::rows::{AnchorRow, EntryRow, Kind, LogRow, PinRow, Role, Row, SegmentRow, SegmentRows, Table, Value};
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
 
@@ -180,12 +180,17 @@ impl Registrar for Sqlite {
             put::rows(&self.name, transaction, &rows.contested)?;
             put::rows(&self.name, transaction, &rows.quarantined)?;
             put::rows(&self.name, transaction, &rows.keys)?;
-            put::rows(&self.name, transaction, &rows.pins)
+            put::rows(&self.name, transaction, &rows.pins)?;
+            put::rows(&self.name, transaction, &rows.anchors)
         })
     }
 
     fn register_pins(&self, pins: &[PinRow], _request: Uuid) -> Result<(), RegistryError> {
         self.transaction("registering pins", |transaction| put::rows(&self.name, transaction, pins))
+    }
+
+    fn register_anchors(&self, anchors: &[AnchorRow], _request: Uuid) -> Result<(), RegistryError> {
+        self.transaction("registering anchors", |transaction| put::rows(&self.name, transaction, anchors))
     }
 
     fn heartbeat(&self, log: &LogRow, _request: Uuid) -> Result<(), RegistryError> {

@@ -10,9 +10,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Sidecar;
+use super::contested::GroupMark;
 use super::error::SidecarError;
 use super::writer::Writer;
 use crate::core::leaf::{Topic, TopicSource, TopicWhy};
+use crate::core::position::Partition;
 use crate::ingest;
 
 /// The prefix of rows of diverged topics; the old topic number follows.
@@ -26,6 +28,9 @@ struct Diverged {
     cluster: String,
     topic_id: String,
     partitions: u64,
+    /// Where the histories part, if it was found in one partition.
+    #[serde(default)]
+    partition: Option<u32>,
 }
 
 /// A topic that was adopted.
@@ -43,11 +48,16 @@ pub struct Adopted {
 
 impl Writer {
     /// Notes, durably, that the topic called `name` in the log was found to be another one; `found` is it where it says
-    /// of itself that it is. What came before in this step is committed with it: it was sound.
+    /// of itself that it is, `partition` where that was met. What came before in this step is committed with it: it was sound.
     ///
     /// # Errors
     /// Those of a commit.
-    pub(super) fn note_divergence(&mut self, name: &str, found: Option<&ingest::Topic>) -> Result<(), SidecarError> {
+    pub(super) fn note_divergence(
+        &mut self,
+        name: &str,
+        found: Option<&ingest::Topic>,
+        partition: Option<u32>,
+    ) -> Result<(), SidecarError> {
         let Some((topic_no, row)) = self.topics().current_of_broker(name) else { return Ok(()) };
         let diverged = match found {
             Some(found) => Diverged {
@@ -56,6 +66,7 @@ impl Writer {
                 cluster: found.cluster.clone(),
                 topic_id: found.topic_id.clone(),
                 partitions: u64::from(found.partitions),
+                partition,
             },
             None => Diverged {
                 topic_no,
@@ -63,6 +74,7 @@ impl Writer {
                 cluster: row.cluster.clone(),
                 topic_id: row.topic_id.clone(),
                 partitions: row.partitions,
+                partition,
             },
         };
         let value = serde_json::to_vec(&diverged).unwrap_or_default();
@@ -114,6 +126,11 @@ impl Sidecar {
             partitions: diverged.partitions,
         };
         self.writer.declare(topic)?;
+        if let Some(partition) = diverged.partition {
+            // The group's offset is of the history that is gone.
+            let place = Partition { topic_no, partition: u64::from(partition) };
+            self.writer.mark(place, GroupMark { confirmed: 0, is_alone: true });
+        }
         tracing::info!(topic = row.name, topic_no, why = why.as_str(), "adopted");
         Ok(Some(Adopted { name: row.name, topic_no, replaces: diverged.topic_no, why: why.as_str() }))
     }

@@ -1,9 +1,10 @@
-//! Work beside the fold: answers of pin targets and registries, seals, requests, housekeeping.
+//! Work beside the fold: answers of pin targets, authorities and registries, seals, requests, housekeeping.
 //!
 //! It adds entries, so the pipe is emptied before; and because that makes threads wait for each other, it is begun only
 //! when there is something to do.
 
 use super::Sidecar;
+use super::anchoring::Readers;
 use super::error::SidecarError;
 use super::lane::Lane;
 use super::outbox::Task;
@@ -12,7 +13,9 @@ use crate::core::time::Timestamp;
 impl Sidecar {
     /// Whether there is work beside the fold. It may add entries, so the pipe is to be emptied before.
     pub(super) fn is_something_due(&mut self, now: Timestamp) -> bool {
-        if self.pinning.has_answers() || self.registering.has_answers() {
+        let has_answers =
+            self.pinning.has_answers() || self.anchoring.has_answers(now) || self.registering.has_answers();
+        if has_answers || self.is_look_due(now) {
             return true;
         }
         let may_start = |lane: &Lane, before: u64| {
@@ -22,11 +25,13 @@ impl Sidecar {
         if self.auditing.is_due(&self.outbox, sealed, now) {
             return true;
         }
-        let shown = self.released().max(1);
+        let released = self.released();
+        let shown = self.anchoring.registrable(released).max(1);
         self.is_seal_to_do(now)
             || self.writer.keyring.fold_is_due(self.writer.journal.state().size())
             || self.is_prune_due(now)
             || self.pinning.lanes().any(|lane| may_start(lane, u64::MAX))
+            || self.anchoring.has_due(&self.outbox, released, now)
             || self.registering.lanes().any(|lane| may_start(lane, shown))
     }
 
@@ -36,6 +41,10 @@ impl Sidecar {
         let mut worked = self.take_answers(now)?;
         worked |= self.seal(now)?;
         self.retire_keys();
+        if self.is_look_due(now) {
+            worked |= self.observe(now)?;
+            self.writer.commit()?;
+        }
         let size = self.writer.journal.state().size();
         if self.writer.keyring.fold_is_due(size) {
             self.writer.keyring.fold(size)?;
@@ -46,20 +55,25 @@ impl Sidecar {
         Ok(worked)
     }
 
-    /// Takes what pin targets and registries have answered.
+    /// Takes what pin targets, authorities and registries have answered.
     fn take_answers(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
-        let names: Vec<String> = self.registering.lanes().map(|lane| lane.name.clone()).collect();
-        let pinned = self.pinning.take(&mut self.writer, &mut self.outbox, &names, now)?;
+        let targets = self.pinning.lanes().map(|lane| lane.name.clone()).collect();
+        let registries = self.registering.lanes().map(|lane| lane.name.clone()).collect();
+        let readers = Readers { targets, registries };
+        let pinned = self.pinning.take(&mut self.writer, &mut self.outbox, &readers.registries, now)?;
+        let anchored = self.anchoring.take(&mut self.writer, &mut self.outbox, &readers, now)?;
         let registered = self.registering.take(&mut self.writer, &mut self.outbox, now)?;
         let audited = self.auditing.take(&mut self.writer, now)?;
-        Ok(pinned + registered + audited > 0)
+        Ok(pinned + anchored + registered + audited > 0)
     }
 
     pub(super) fn start_requests(&mut self, now: Timestamp) -> Result<(), SidecarError> {
         self.pinning.start(&self.writer, &self.outbox, now)?;
         self.auditing.start(&mut self.writer, &self.outbox, now)?;
         let released = self.released();
-        self.registering.start(&mut self.writer, &mut self.outbox, &self.settings, released, now)
+        self.anchoring.start(&self.writer, &self.outbox, released, now)?;
+        let registrable = self.anchoring.registrable(released);
+        self.registering.start(&mut self.writer, &mut self.outbox, &self.settings, registrable, now)
     }
 
     /// Segments whose checkpoint may be shown: sealed, and held by a pin target (with none: by the archive folder).

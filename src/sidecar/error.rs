@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::handover::HandoverError;
+use crate::anchor::AnchorError;
 use crate::archive::PinError;
 use crate::core::finding::Refused;
 use crate::core::rules::Fault;
@@ -33,6 +34,9 @@ pub enum SidecarError {
     /// A registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A witness or time-stamp authority.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
     /// A segment was not built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -118,6 +122,7 @@ impl SidecarError {
             SidecarError::Source(error) => error.is_halt(),
             SidecarError::Pin(error) => error.halts(),
             SidecarError::Registry(error) => error.is_halt(),
+            SidecarError::Anchor(error) => error.halts(),
             SidecarError::Build(error) => matches!(error, BuildError::Unsound(_)),
             SidecarError::File { .. }
             | SidecarError::Thread(_)
@@ -143,9 +148,11 @@ impl SidecarError {
             }
             SidecarError::Journal(_) => "journal",
             SidecarError::Keyring(_) => "keyring",
+            SidecarError::Source(SourceError::Rewritten { .. }) => "rewritten-history",
             SidecarError::Source(_) => "source",
             SidecarError::Pin(_) => "pin",
             SidecarError::Registry(_) => "registry",
+            SidecarError::Anchor(_) => "anchor",
             SidecarError::Build(_) => "seal",
             SidecarError::Unsound(_) | SidecarError::Own { .. } => "unsound",
             SidecarError::Rewritten { .. } => "rewritten-history",
@@ -168,6 +175,7 @@ impl SidecarError {
             SidecarError::Source(error) => error.hint().unwrap_or_default().to_owned(),
             SidecarError::Pin(error) => error.hint().to_owned(),
             SidecarError::Registry(error) => registry_hint(error).to_owned(),
+            SidecarError::Anchor(error) => error.hint(),
             SidecarError::Build(BuildError::Io(_)) | SidecarError::File { .. } => {
                 "check the disk and the permissions of the data directory".to_owned()
             }

@@ -20,13 +20,8 @@ use crate::core::identity::Rules as Identity;
 use crate::core::leaf::{Body, End, GapRange, GapReason};
 use crate::core::position::Partition;
 use crate::core::time::Timestamp;
-use crate::ingest::{
-    Again, Arrival, Budget, Held, Positions, Reached, Source, SourceError, SourceKind, Standing, Topic,
-};
+use crate::ingest::{Again, Arrival, Budget, Held, Positions, Reached, Source, SourceError, SourceKind, Topic};
 use crate::journal::PositionRow;
-
-/// How long a seal waits for the broker to say whether the partitions are still ours.
-const CONFIRM_WAIT: Duration = Duration::from_secs(5);
 
 /// How the records of a source's topics are to be folded, as the configuration says.
 #[derive(Clone, Debug)]
@@ -61,6 +56,11 @@ impl TopicRule {
         }
     }
 
+    /// Whether a topic called `name` in the log may be one of its.
+    fn names(&self, name: &str) -> bool {
+        if self.alias.is_empty() { self.applies(name) } else { self.alias == name }
+    }
+
     fn name<'a>(&'a self, topic: &'a str) -> &'a str {
         if self.alias.is_empty() { topic } else { &self.alias }
     }
@@ -85,7 +85,7 @@ pub(super) struct Intake {
     limits: Limits,
     duplicates: u64,
     gaps: u64,
-    pipe: Pipe,
+    pub(super) pipe: Pipe,
     /// Why the source gives nothing more: said when everything it gave is durable.
     ended: Option<SidecarError>,
     /// When the records that are being placed are recorded.
@@ -96,6 +96,8 @@ pub(super) struct Intake {
     pub(super) failed: Option<SidecarError>,
     /// Nothing more is asked of the source.
     is_stopped: bool,
+    /// What an earlier process left open in the group is declared.
+    pub(super) has_declared_left_open: bool,
 }
 
 /// The log's positions, for a source that asks from its own thread.
@@ -119,6 +121,13 @@ impl Positions for PositionView {
         let memo = Memo::decode(&row.memo);
         Some(Held { next: row.next_offset, last: memo.last, state: memo.state })
     }
+
+    fn is_alone(&self, topic: &Topic, partition: u32) -> bool {
+        let Some(rule) = self.rules.iter().find(|rule| rule.applies(&topic.name)) else { return false };
+        let known = lock(&self.known);
+        let topic_no = known.topics.number_of(topic, rule.name(&topic.name));
+        topic_no.is_some_and(|no| known.alone.contains(&Partition { topic_no: no, partition: u64::from(partition) }))
+    }
 }
 
 /// How a topic's records are folded; which class has which index the writer says.
@@ -133,13 +142,6 @@ fn way(rules: &[TopicRule], topic: &Topic, identity: Identity, limits: Limits) -
         identity,
         limits,
     }
-}
-
-/// Declares that another member may have folded these offsets too (kind 17).
-fn contested(writer: &mut Writer, partition: Partition, first: u64, next: u64) -> Result<(), SidecarError> {
-    let last = next.saturating_sub(1);
-    tracing::warn!(%partition, first, last, "the group has moved on: another member may have recorded this too");
-    writer.push(Body::Overlap { last, first, origin: None, partition }, None, Vec::new()).map(drop)
 }
 
 impl Intake {
@@ -157,6 +159,7 @@ impl Intake {
             feed: None,
             failed: None,
             is_stopped: false,
+            has_declared_left_open: false,
         }
     }
 
@@ -188,6 +191,7 @@ impl Intake {
         is_alone: bool,
         now: Timestamp,
     ) -> Result<bool, SidecarError> {
+        self.declare_left_open(writer)?;
         let is_resting = self.pipe.is_settled() && writer.is_settled();
         let mut has_more = false;
         if !self.pipe.has_said() && self.ended.is_none() && !self.is_stopped {
@@ -314,7 +318,7 @@ impl Intake {
                     }
                     .into());
                 }
-                writer.note_divergence(&self.name_of(&topic), None)?;
+                writer.note_divergence(&self.name_of(&topic), None, Some(partition))?;
                 let (topic, partition) = (topic.name.clone(), place.partition);
                 return Err(SidecarError::Rewritten { topic, partition, offset, found });
             }
@@ -322,6 +326,7 @@ impl Intake {
                 let place = self.place(writer, &topic, partition)?;
                 let reason = GapReason::from_code(why.code()).unwrap_or(GapReason::Unattributed);
                 self.gap(writer, GapRange { partition: place, first, last, reason })?;
+                self.passed(writer, place, last + 1);
                 let reached = Reached { topic: topic.name.clone(), partition, next: last + 1 };
                 self.pipe.note_reached(writer, place, reached);
             }
@@ -329,40 +334,14 @@ impl Intake {
             Arrival::Revoked { topic, partition, is_lost } => {
                 tracing::info!(topic = topic.name, partition, is_lost, "revoked");
                 let place = self.place(writer, &topic, partition)?;
-                // Handed over in order, our commit reaches the broker before the next owner begins.
-                if let Some((reached, first)) = self.pipe.unconfirmed.remove(&place).filter(|_| is_lost) {
-                    contested(writer, place, first, reached.next)?;
-                }
+                self.hand_over(writer, place, is_lost)?;
+            }
+            Arrival::Contested { topic, partition, first, last } => {
+                let place = self.place(writer, &topic, partition)?;
+                self.come_again(writer, place, first, last)?;
             }
             // The pipe has taken them apart.
             Arrival::Records { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// Asks the broker, before a seal, whether the partitions are still ours. What was folded since it last said so,
-    /// and is not, is declared (kind 17): another member may have it too.
-    ///
-    /// Where no broker answers in time the seal goes on, and the question stays open for the next one: an outage must
-    /// not stop sealing, and the declaration may stand in a later segment.
-    ///
-    /// # Errors
-    /// The source's own end; those of the writer.
-    pub(super) fn confirm(&mut self, writer: &mut Writer) -> Result<(), SidecarError> {
-        if self.pipe.unconfirmed.is_empty() {
-            return Ok(());
-        }
-        let reached: Vec<Reached> = self.pipe.unconfirmed.values().map(|(reached, _)| reached.clone()).collect();
-        // A source that has just said that its broker is away would only use up the time.
-        let wait = if self.source.trouble().is_some() { Duration::ZERO } else { CONFIRM_WAIT };
-        match self.source.committed_before_seal(&reached, wait)? {
-            Standing::Held => self.pipe.unconfirmed.clear(),
-            Standing::Unknown => tracing::warn!(source = self.source.name(), "sealing without the broker's word"),
-            Standing::Contested => {
-                for (place, (reached, first)) in std::mem::take(&mut self.pipe.unconfirmed) {
-                    contested(writer, place, first, reached.next)?;
-                }
-            }
         }
         Ok(())
     }
@@ -387,7 +366,7 @@ impl Intake {
                 writer.declare(declared)
             }
             TopicStanding::OtherCluster { expected, found } => {
-                writer.note_divergence(&name, Some(topic))?;
+                writer.note_divergence(&name, Some(topic), None)?;
                 Err(SidecarError::OtherCluster { topic: name, expected, found })
             }
         }
@@ -396,10 +375,10 @@ impl Intake {
     /// What the source has to say. One that met rewritten history is noted for `topic adopt`.
     fn poll(&mut self, writer: &mut Writer, budget: Budget) -> Result<Vec<Arrival>, SidecarError> {
         let polled = self.source.poll(budget);
-        if let Err(SourceError::Rewritten { topic, .. }) = &polled {
+        if let Err(SourceError::Rewritten { topic, partition, .. }) = &polled {
             let rule = self.rules.iter().find(|rule| rule.applies(topic));
             let name = rule.map_or(topic.as_str(), |rule| rule.name(topic)).to_owned();
-            writer.note_divergence(&name, None)?;
+            writer.note_divergence(&name, None, Some(*partition))?;
         }
         Ok(polled?)
     }
@@ -407,6 +386,11 @@ impl Intake {
     /// The topic's name in the log.
     fn name_of(&self, topic: &Topic) -> String {
         self.rule(topic).map_or(topic.name.as_str(), |rule| rule.name(&topic.name)).to_owned()
+    }
+
+    /// Whether the topic called `name` in the log is this source's.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        self.rules.iter().any(|rule| rule.names(name))
     }
 
     fn rule(&self, topic: &Topic) -> Option<&TopicRule> {

@@ -1,6 +1,6 @@
 //! What sources may know of the log: the declared topics and the committed positions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::topics::Topics;
@@ -14,6 +14,8 @@ pub(super) struct Known {
     pub(super) topics: Topics,
     /// The committed positions.
     pub(super) positions: BTreeMap<Partition, PositionRow>,
+    /// Shared partitions that go on from our position, whatever the group has committed.
+    pub(super) alone: BTreeSet<Partition>,
 }
 
 /// Shared between the writer, which changes it at commits, and the sources.

@@ -11,7 +11,8 @@ impl Sidecar {
     /// Whether everything is read, sealed, pinned and registered, as far as it is required. What is left are our own
     /// entries, which never cause a segment.
     pub fn is_idle(&self) -> bool {
-        self.is_read() && self.writer.waiting().entries == 0 && !self.is_busy() && self.open_tasks() == 0
+        let is_done = self.open_tasks() == 0 && self.open_questions() == 0;
+        self.is_read() && self.writer.waiting().entries == 0 && !self.is_busy() && is_done
     }
 
     /// Whether every source is read to its end.
@@ -25,19 +26,30 @@ impl Sidecar {
     }
 
     fn is_busy(&self) -> bool {
-        self.is_sealing() || self.pinning.is_busy() || self.registering.is_busy()
+        self.is_sealing() || self.pinning.is_busy() || self.anchoring.is_busy() || self.registering.is_busy()
     }
 
     /// Tasks left of required targets and registries.
     pub fn open_tasks(&self) -> usize {
         let lanes = || self.pinning.lanes().chain(self.registering.lanes());
-        let is_required = |task: &Task| lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
+        let is_required =
+            |task: &Task| !task.is_question() && lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
         self.outbox.tasks(is_required).count()
+    }
+
+    /// Questions left to authorities that answer. One that does not is seen, and waited for by nobody but, where the
+    /// quorum is required, the registries.
+    pub fn open_questions(&self) -> usize {
+        let answers = |task: &Task| {
+            task.is_question() && self.anchoring.lanes().any(|(_, lane)| lane.failures == 0 && task.is_for(&lane.name))
+        };
+        self.outbox.tasks(answers).count()
     }
 
     /// Tasks left of the registry of this name.
     pub fn open_of_registry(&self, name: &str) -> usize {
-        self.outbox.tasks(|task| task.is_for(name) && !matches!(task, Task::Pin { .. })).count()
+        let is_other = |task: &Task| matches!(task, Task::Pin { .. } | Task::PinAnchor { .. } | Task::Anchor { .. });
+        self.outbox.tasks(|task| task.is_for(name) && !is_other(task)).count()
     }
 
     /// Asks the registry of this name to drop the log's rows and to be given them anew; false where there is none.
@@ -58,7 +70,8 @@ impl Sidecar {
         let is_pin = |task: &Task| self.pinning.lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
         let is_row = |task: &Task| self.registering.lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
         let is_wanted = |task: &Task| match task {
-            Task::Pin { .. } => is_pin(task),
+            Task::Pin { .. } | Task::PinAnchor { .. } => is_pin(task),
+            Task::Anchor { .. } => false,
             _ => with_registries && is_row(task),
         };
         self.outbox.tasks(is_wanted).count()

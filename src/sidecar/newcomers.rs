@@ -1,4 +1,4 @@
-//! Targets and registries that came to the configuration, or left it, since the last start.
+//! Targets, authorities and registries that came to the configuration, or left it, since the last start.
 
 use super::Sidecar;
 use super::error::SidecarError;
@@ -6,17 +6,19 @@ use super::outbox::Task;
 use super::registering::again::again;
 
 impl Sidecar {
-    /// Gives targets and registries that came to the configuration later the segments they lack, and drops the tasks
-    /// of those that left it. A halted log takes no commit: they are met when it goes on.
+    /// Gives targets and registries that came to the configuration later the segments they lack, and authorities the
+    /// newest one; drops the tasks of those that left it. A halted log takes no commit: they are met when it goes on.
     pub(super) fn meet_newcomers(&mut self) -> Result<(), SidecarError> {
         if self.writer.journal.state().halted.is_some() {
             return Ok(());
         }
         let segments = self.writer.journal.state().sealed.segments;
         let at = self.writer.journal.state().recorded_at;
-        let wanted: Vec<Task> = self.pinning.tasks(at).chain(self.registering.tasks(at)).collect();
-        let names: Vec<String> =
-            self.pinning.lanes().chain(self.registering.lanes()).map(|lane| lane.name.clone()).collect();
+        let wanted = self.pinning.tasks(at).chain(self.anchoring.tasks(at)).chain(self.registering.tasks(at));
+        let wanted: Vec<Task> = wanted.collect();
+        let authorities = self.anchoring.lanes().map(|(_, lane)| lane);
+        let lanes = self.pinning.lanes().chain(authorities).chain(self.registering.lanes());
+        let names: Vec<String> = lanes.map(|lane| lane.name.clone()).collect();
         let left = self.outbox.tasks(|task| !names.iter().any(|name| task.is_for(name)));
         let left: Vec<(u64, String)> = left.map(|(segment, task)| (segment, task.name())).collect();
         for (segment, name) in left {
@@ -35,7 +37,9 @@ impl Sidecar {
                 self.writer.put_row(&row, Some(segments.to_be_bytes().to_vec()));
                 continue;
             }
-            for segment in 0..segments {
+            // What an authority says of the newest checkpoint covers the tree before it.
+            let first = if task.is_question() { segments.saturating_sub(1) } else { 0 };
+            for segment in first..segments {
                 self.outbox.put(&mut self.writer, segment, task.clone());
                 self.commit_if_due()?;
             }

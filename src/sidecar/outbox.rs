@@ -98,6 +98,33 @@ pub(super) enum Task {
         /// Whether every row of the log is dropped first.
         drops_rows: bool,
     },
+    /// Ask an authority about the segment's checkpoint.
+    Anchor {
+        /// The authority's name.
+        authority: String,
+        /// When the segment was sealed.
+        since: Timestamp,
+    },
+    /// Pin the segment's anchor to a target.
+    PinAnchor {
+        /// The target's name.
+        target: String,
+        /// The CID of the anchor; a newer one takes the place of its task.
+        cid: String,
+        /// When it was written.
+        since: Timestamp,
+    },
+    /// Tell a registry, which has the segment, what its anchor says.
+    RegisterAnchor {
+        /// The registry's name.
+        registry: String,
+        /// The CID of the anchor; a newer one takes the place of its task.
+        cid: String,
+        /// The id of the request.
+        request: Uuid,
+        /// When it was written.
+        since: Timestamp,
+    },
     /// Tell a registry, which has the segment, of a pin that came later.
     RegisterPin {
         /// The registry's name.
@@ -123,16 +150,21 @@ impl Task {
             Task::Register { registry, .. } => format!("register/{registry}"),
             Task::Again { registry, .. } => format!("again/{registry}"),
             Task::RegisterPin { registry, target, .. } => format!("register-pin/{registry}/{target}"),
+            Task::Anchor { authority, .. } => format!("anchor/{authority}"),
+            Task::PinAnchor { target, .. } => format!("pin-anchor/{target}"),
+            Task::RegisterAnchor { registry, .. } => format!("register-anchor/{registry}"),
         }
     }
 
     /// Whether it is work of the target or registry of this name.
     pub(super) fn is_for(&self, lane: &str) -> bool {
         match self {
-            Task::Pin { target, .. } => target == lane,
-            Task::Register { registry, .. } | Task::Again { registry, .. } | Task::RegisterPin { registry, .. } => {
-                registry == lane
-            }
+            Task::Pin { target, .. } | Task::PinAnchor { target, .. } => target == lane,
+            Task::Register { registry, .. }
+            | Task::Again { registry, .. }
+            | Task::RegisterPin { registry, .. }
+            | Task::RegisterAnchor { registry, .. } => registry == lane,
+            Task::Anchor { authority, .. } => authority == lane,
         }
     }
 
@@ -141,8 +173,14 @@ impl Task {
         match self {
             Task::Pin { target, .. } => target == lane,
             Task::Register { registry, .. } | Task::Again { registry, .. } => registry == lane,
-            Task::RegisterPin { .. } => false,
+            Task::Anchor { authority, .. } => authority == lane,
+            Task::RegisterPin { .. } | Task::PinAnchor { .. } | Task::RegisterAnchor { .. } => false,
         }
+    }
+
+    /// Whether it is a question to an authority: a segment is done, and may be dropped, without its answer.
+    pub(super) fn is_question(&self) -> bool {
+        matches!(self, Task::Anchor { .. })
     }
 
     /// When the work was to be done first.
@@ -151,6 +189,9 @@ impl Task {
             Task::Pin { since, .. }
             | Task::Register { since, .. }
             | Task::Again { since, .. }
+            | Task::Anchor { since, .. }
+            | Task::PinAnchor { since, .. }
+            | Task::RegisterAnchor { since, .. }
             | Task::RegisterPin { at: since, .. } => *since,
         }
     }
@@ -190,12 +231,20 @@ mod tests {
                 proof_bytes: 9,
                 payload_bytes: None,
             },
+            Task::Anchor { authority: "w.example/1+00".into(), since: Timestamp(1) },
+            Task::PinAnchor { target: "kubo".into(), cid: "bafy".into(), since: Timestamp(1) },
+            Task::RegisterAnchor {
+                registry: "local".into(),
+                cid: "bafy".into(),
+                request: Uuid::nil(),
+                since: Timestamp(1),
+            },
         ];
         let mut names: Vec<String> = tasks.iter().map(Task::name).collect();
         for task in &tasks {
             assert_eq!(Task::decode(&task.encode()).as_ref(), Some(task));
         }
         names.dedup();
-        assert_eq!(names.len(), 4);
+        assert_eq!(names.len(), 7);
     }
 }

@@ -89,7 +89,7 @@ impl Sidecar {
     /// Bytes of the segments that are not yet done.
     fn backlog_bytes(&mut self) -> u64 {
         let sealed = self.writer.journal.state().sealed.segments;
-        let first = self.outbox.first_open(|_| true).unwrap_or(sealed);
+        let first = self.outbox.first_open(|task| !task.is_question()).unwrap_or(sealed);
         self.backlog.bytes(&self.settings.archive, first..sealed)
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Pinning {
 struct Answer {
     target: usize,
     segment: u64,
+    /// The task, where it was the segment's anchor.
+    anchor: Option<Task>,
     result: Result<Vec<(Cid, Receipt)>, PinError>,
 }
 
@@ -68,15 +70,17 @@ impl Pinning {
     /// `Journal` where a sealed segment is not in the journal.
     pub(super) fn start(&mut self, writer: &Writer, outbox: &Outbox, now: Timestamp) -> Result<(), SidecarError> {
         for (n, (lane, pinner)) in self.targets.iter_mut().enumerate() {
-            let is_ours = |task: &Task| matches!(task, Task::Pin { target, .. } if *target == lane.name);
-            let Some(segment) = outbox.first_open(is_ours).filter(|_| lane.is_due(now)) else { continue };
-            let cars = cars(writer, &self.archive, segment, pinner.contents())?;
+            let Some((segment, anchor)) = next(outbox, &lane.name).filter(|_| lane.is_due(now)) else { continue };
+            let cars = match &anchor {
+                Some(_) => anchor_car(&self.archive, segment)?,
+                None => cars(writer, &self.archive, segment, pinner.contents())?,
+            };
             let (pinner, sender) = (Arc::clone(pinner), self.answers.sender());
             lane.is_busy = true;
             self.runtime.spawn(async move {
                 let result = pin_all(&*pinner, &cars).await;
                 // The loop that would take it is gone when the process ends: the task is done again at the next start.
-                let _ = sender.send(Answer { target: n, segment, result });
+                let _ = sender.send(Answer { target: n, segment, anchor, result });
             });
         }
         Ok(())
@@ -95,14 +99,17 @@ impl Pinning {
     ) -> Result<u64, SidecarError> {
         let mut pinned = 0;
         // One by one: those behind one whose commit fails are taken by the next step.
-        while let Some(Answer { target, segment, result }) = self.answers.next() {
+        while let Some(Answer { target, segment, anchor, result }) = self.answers.next() {
             let spread = u64::from_be_bytes(writer.random()?);
             let Some((lane, _)) = self.targets.get_mut(target) else { continue };
             match result {
                 Ok(receipts) => {
                     lane.succeeded(now);
                     let pin = Pinned { segment, target: lane.name.clone(), receipts };
-                    record(writer, outbox, registries, pin, now)?;
+                    match anchor {
+                        Some(task) => record_anchor(writer, outbox, &task, pin, now)?,
+                        None => record(writer, outbox, registries, pin, now)?,
+                    }
                     pinned += 1;
                 }
                 Err(error) if error.halts() => return Err(error.into()),
@@ -156,6 +163,42 @@ fn record(
     }
     outbox.end(writer, segment, &Task::Pin { target, since: at }.name());
     writer.commit()
+}
+
+/// Writes down that a target has the anchor of a segment.
+fn record_anchor(
+    writer: &mut Writer,
+    outbox: &mut Outbox,
+    task: &Task,
+    pin: Pinned,
+    now: Timestamp,
+) -> Result<(), SidecarError> {
+    let at = writer.record_time(now)?;
+    let Pinned { segment, target, receipts } = pin;
+    for (cid, receipt) in receipts.iter().filter(|_| !writer.is_closed()).collect::<Vec<_>>() {
+        writer.push(Body::Pinned { at, cid: *cid, bytes: receipt.bytes, target: target.clone() }, None, Vec::new())?;
+    }
+    // A newer anchor may have been written meanwhile: then its task stands under the same name.
+    if outbox.get(segment, &task.name()) == Some(task) {
+        outbox.end(writer, segment, &task.name());
+    }
+    writer.commit()
+}
+
+/// The next work of a target: its segments first, since others wait for them, then anchors.
+fn next(outbox: &Outbox, name: &str) -> Option<(u64, Option<Task>)> {
+    let is_pin = |task: &Task| matches!(task, Task::Pin { target, .. } if *target == *name);
+    let is_anchor = |task: &Task| matches!(task, Task::PinAnchor { target, .. } if *target == *name);
+    let segment = outbox.first_open(is_pin).map(|segment| (segment, None));
+    segment.or_else(|| outbox.tasks(is_anchor).next().map(|(segment, task)| (segment, Some(task.clone()))))
+}
+
+/// The anchor file of `segment` as it now is: it may be newer than the task, and contains what the task is about.
+fn anchor_car(archive: &std::path::Path, segment: u64) -> Result<Vec<CarFile>, SidecarError> {
+    let path = Files::of(archive, segment).anchor;
+    let Some(anchor) = super::anchoring::file::read(archive, segment)? else { return Ok(Vec::new()) };
+    let bytes = std::fs::metadata(&path).map_err(SidecarError::file("reading", &path))?.len();
+    Ok(vec![CarFile { path, root: anchor.cid(), bytes }])
 }
 
 /// The CARs of `segment` that belong on a target.

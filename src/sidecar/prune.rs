@@ -69,7 +69,7 @@ impl Sidecar {
     fn prunable(&self, now: Timestamp) -> Result<(u64, Size), SidecarError> {
         let state = self.writer.journal.state();
         let (Some(keep), sealed) = (self.settings.keep_journal, state.sealed.segments) else { return Ok((0, Size(0))) };
-        let done = self.outbox.first_open(|_| true).unwrap_or(sealed);
+        let done = self.outbox.first_open(|task| !task.is_question()).unwrap_or(sealed);
         // The journal knows no age of a segment, but the archive file was written when it was sealed.
         let is_old = |segment: &u64| {
             let files = super::Files::of(&self.settings.archive, *segment);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::contested::GroupMark;
 use super::counts::Counts;
 use super::error::SidecarError;
 use super::memo::Memo;
@@ -20,6 +21,7 @@ use super::stated::Stated;
 use super::stored::Stored;
 use super::topics::Topics;
 use super::writer::{self, Writer, own};
+use crate::archive::anchor::supersedes;
 use crate::core::car::Limits;
 use crate::core::checkpoint::{Head, Statement, sign_live};
 use crate::core::cid::Cid;
@@ -284,6 +286,15 @@ impl Retraced {
         tasks.into_iter().map(row).collect()
     }
 
+    /// Shared partitions go on from the archive's end: what the group has committed beyond it may have been in the lost
+    /// tail alone.
+    fn marks(&self) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
+        let is_shared = |place: &Partition| self.topics.get(place.topic_no).is_some_and(|topic| topic.shared);
+        let mark = |row: &PositionRow| GroupMark { confirmed: row.next_offset, is_alone: true }.encode();
+        let shared = self.positions.iter().filter(move |(place, _)| is_shared(place));
+        shared.map(move |(place, row)| (GroupMark::row(*place), mark(row)))
+    }
+
     fn rows(&self, unsaid: &Unsaid) -> Vec<(String, Vec<u8>)> {
         let be64 = |number: u64| number.to_be_bytes().to_vec();
         let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
@@ -291,6 +302,7 @@ impl Retraced {
             let (name, value) = self.topics.journal_row(topic_no);
             rows.extend(value.map(|value| (name, value)));
         }
+        rows.extend(self.marks());
         rows.extend((0u64..).zip(&self.epochs).map(|(n, seq)| (writer::epoch_row(n), be64(seq.0))));
         let opened_at = self.epoch_opened_at.unwrap_or(self.recorded_at);
         rows.push((writer::ROW_EPOCH.to_owned(), be64(opened_at.0)));
@@ -378,6 +390,10 @@ pub fn refill(from: &Path, to: &Path, segments: u64) -> Result<u64, SidecarError
         let pairs = [(source.proof, target.proof), (source.payload, target.payload), (source.anchor, target.anchor)];
         for (source, target) in pairs {
             if !source.is_file() || is_same(&source, &target).map_err(SidecarError::file("comparing", &target))? {
+                continue;
+            }
+            if supersedes(&target, &source) {
+                // Ours says all that the copy says: what others signed is not thrown away.
                 continue;
             }
             if target.exists() {

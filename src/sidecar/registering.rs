@@ -6,6 +6,7 @@
 //! (`rows`); the loop gives the keys for it.
 
 pub(super) mod again;
+mod anchors;
 mod keys;
 mod passed;
 mod request;
@@ -23,12 +24,13 @@ use super::error::SidecarError;
 use super::lane::{Answers, Lane};
 use super::outbox::{Outbox, Task};
 use super::writer::{OPERATOR, Writer, own};
+use crate::core::hash::Hash;
 use crate::core::leaf::Body;
 use crate::core::origin::Origin;
 use crate::core::rows::{LogRow, pin_row};
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
-use crate::journal::SealRow;
+use crate::journal::{Journal, JournalError, SealRow};
 use crate::keyring::Keyring;
 use crate::registry::{Fence, Receipt, Registrar, RegistryError};
 use keys::{Ask, Given};
@@ -251,6 +253,9 @@ impl Registry {
         if let Some(request) = self.pins(writer, outbox)? {
             return Ok(Some(request));
         }
+        if let Some(request) = self.anchors(outbox, archive)? {
+            return Ok(Some(request));
+        }
         let newest = released.checked_sub(1).map(|segment| writer.journal.seal(segment)).transpose()?.flatten();
         match newest {
             Some(row) if now.since(self.last_said) >= HEARTBEAT_MICROS => {
@@ -351,6 +356,15 @@ impl Registry {
                 }
                 writer.commit()?;
             }
+            Done::Anchors(tasks) => {
+                for (segment, task) in tasks {
+                    // A newer anchor may have been written meanwhile: then its task stands under the same name.
+                    if outbox.get(segment, &task.name()) == Some(&task) {
+                        outbox.end(writer, segment, &task.name());
+                    }
+                }
+                writer.commit()?;
+            }
             Done::Heard => self.last_said = now,
             Done::Ready => self.register_all(writer, outbox, archive)?,
         }
@@ -397,18 +411,18 @@ fn check_fence(writer: &Writer, registry: &str, fence: Fence) -> Result<(), Side
         // Nothing we hold can be the tree it saw: the journal was rolled back, or this is another log of that name.
         return Err(fork(state.sealed.tree.root()).into());
     }
-    match root_at(writer, fence.size, state.sealed.segments)? {
+    match root_at(&writer.journal, fence.size, state.sealed.segments)? {
         Some(root) if root == fence.root => Ok(()),
         found => Err(fork(found.unwrap_or_default()).into()),
     }
 }
 
 /// The root at the end of the segment that ends at `size`, by bisection.
-fn root_at(writer: &Writer, size: Size, segments: u64) -> Result<Option<crate::core::hash::Hash>, SidecarError> {
+pub(super) fn root_at(journal: &Journal, size: Size, segments: u64) -> Result<Option<Hash>, JournalError> {
     let (mut low, mut high) = (0, segments);
     while low < high {
         let middle = low + (high - low) / 2;
-        let Some(row) = writer.journal.seal(middle)? else { return Ok(None) };
+        let Some(row) = journal.seal(middle)? else { return Ok(None) };
         match row.end().cmp(&size) {
             std::cmp::Ordering::Equal => return Ok(Some(row.root)),
             std::cmp::Ordering::Less => low = middle + 1,

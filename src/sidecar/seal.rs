@@ -11,6 +11,7 @@ mod sealer;
 use std::sync::Arc;
 
 pub use files::Files;
+pub(super) use files::write_anchor;
 pub(super) use sealer::Sealer;
 
 use super::Sidecar;
@@ -112,14 +113,10 @@ impl Sidecar {
         for intake in &mut self.intakes {
             intake.confirm(&mut self.writer)?;
         }
-        let at = self.writer.record_time(now)?;
         let segment = self.writer.journal.state().sealed.segments;
         // Once a segment: a seal that a full disk stops is tried again and again.
         if self.observed_for != Some(segment) {
-            let ends: Vec<_> = self.intakes.iter().flat_map(|intake| intake.ends(&self.writer)).collect();
-            for ends in ends.chunks(400) {
-                self.writer.push(Body::Observed { at, ends: ends.to_vec() }, None, Vec::new())?;
-            }
+            self.observe(now)?;
             self.observed_for = Some(segment);
         }
         self.writer.commit()?;
@@ -163,7 +160,8 @@ impl Sidecar {
         let row = cut.row.clone();
         let (segment, seal, payload) = (row.segment, row.seal, row.payload);
         self.writer.push(Body::SegmentSealed { at, seal, payload, segment }, None, Vec::new())?;
-        let tasks: Vec<Task> = self.pinning.tasks(at).chain(self.registering.tasks(at)).collect();
+        let tasks = self.pinning.tasks(at).chain(self.anchoring.tasks(at)).chain(self.registering.tasks(at));
+        let tasks: Vec<Task> = tasks.collect();
         for task in tasks {
             self.outbox.put(&mut self.writer, segment, task);
         }

@@ -19,6 +19,8 @@ pub struct Settings {
     pub entries_min: u64,
     /// Microseconds after which any entry is sealed.
     pub age_limit: u64,
+    /// Microseconds between two looks at the broker's ends; one comes before each seal besides.
+    pub observe_every: u64,
     /// Free bytes of the data directory under which intake pauses.
     pub disk_free_min: u64,
     /// Bytes sealed and not yet done above which intake pauses.

@@ -1,4 +1,4 @@
-//! What the log's own entries say was done with its segments: sealed, pinned, registered (kinds 5, 6, 7).
+//! What the log's own entries say was done with its segments: sealed, pinned, registered, anchored (kinds 5, 6, 7, 20).
 //!
 //! For whoever has lost the outbox, or wants to do its work again: what is stated here is done, and when. Not a view of
 //! any target or registry, only of the log's word.
@@ -25,6 +25,7 @@ pub(super) struct Stated {
     sealed: BTreeMap<Cid, Timestamp>,
     pinned: BTreeMap<String, BTreeMap<Cid, Pinned>>,
     registered: BTreeMap<String, BTreeMap<Cid, Timestamp>>,
+    anchored: BTreeMap<u64, Cid>,
 }
 
 impl Stated {
@@ -38,8 +39,14 @@ impl Stated {
             Body::Registered { at, seal, registrar, .. } => {
                 self.registered.entry(registrar.clone()).or_default().insert(*seal, *at);
             }
+            Body::Anchored { cid, segment } => drop(self.anchored.insert(*segment, *cid)),
             _ => {}
         }
+    }
+
+    /// The newest anchor of a segment.
+    pub(super) fn anchor(&self, segment: u64) -> Option<Cid> {
+        self.anchored.get(&segment).copied()
     }
 
     /// When the segment was sealed.

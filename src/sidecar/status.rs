@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::lane::Lane;
 use super::{Pause, ReplicaStatus, Sidecar};
+use crate::anchor::AnchorKind;
 use crate::core::time::Timestamp;
 use crate::journal::Halt;
 
@@ -34,6 +35,10 @@ pub struct Status {
     pub pinned: BTreeMap<String, u64>,
     /// Segments each registry has, all before it included.
     pub registered: BTreeMap<String, u64>,
+    /// Segments each witness and time-stamp authority has spoken about, all before it included.
+    pub anchored: BTreeMap<String, u64>,
+    /// What the quorum of the witness policy covers, where the log has one.
+    pub witnessed: Option<WitnessedStatus>,
     /// The age of the oldest thing not yet done.
     pub oldest_open_seconds: u64,
     /// The positions.
@@ -79,6 +84,15 @@ pub struct SealedStatus {
     pub segments: u64,
     /// Entries in them.
     pub size: u64,
+}
+
+/// What the quorum covers.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct WitnessedStatus {
+    /// Segments whose checkpoint, or a later one, enough witnesses have signed.
+    pub segments: u64,
+    /// `fail-open`, or `fail-closed`: nothing else is registered.
+    pub mode: &'static str,
 }
 
 /// Where a partition stands.
@@ -171,6 +185,11 @@ impl Sidecar {
             released: self.released_status(),
             pinned: self.pinning.lanes().map(done).collect(),
             registered: self.registering.lanes().map(done).collect(),
+            anchored: self.anchoring.lanes().map(|(_, lane)| done(lane)).collect(),
+            witnessed: self.anchoring.witnessed().map(|(segments, is_required)| WitnessedStatus {
+                segments,
+                mode: if is_required { "fail-closed" } else { "fail-open" },
+            }),
             oldest_open_seconds: oldest.map_or(0, |oldest| now.since(oldest) / 1_000_000),
             sources: self.positions_status(),
             quarantined: counts.quarantined.values().sum(),
@@ -203,8 +222,10 @@ impl Sidecar {
     fn last_success(&self) -> Vec<(&'static str, String, u64)> {
         let at = |stage: &'static str, lane: &Lane| Some((stage, lane.name.clone(), lane.last_success?.0 / 1_000_000));
         let pins = self.pinning.lanes().filter_map(|lane| at("pin", lane));
+        let anchors = self.anchoring.lanes().filter_map(|(_, lane)| at("anchor", lane));
         let audits = self.auditing_lanes().filter_map(|lane| at("audit", lane));
-        pins.chain(audits).chain(self.registering.lanes().filter_map(|lane| at("register", lane))).collect()
+        let registries = self.registering.lanes().filter_map(|lane| at("register", lane));
+        pins.chain(anchors).chain(audits).chain(registries).collect()
     }
 
     fn positions_status(&self) -> Vec<PositionStatus> {
@@ -233,9 +254,24 @@ impl Sidecar {
         let registries = self.registering.lanes().map(|lane| lanes("registry", lane));
         let sources = self.intakes.iter().filter_map(super::intake::Intake::trouble);
         let disk = self.trouble.iter().map(|error| ("log".to_owned(), error.to_string()));
-        let mut troubles: BTreeMap<String, String> =
-            pins.chain(registries).chain(sources).chain(disk).filter(|(_, trouble)| !trouble.is_empty()).collect();
+        let all = pins.chain(self.missing_authorities()).chain(registries).chain(sources).chain(disk);
+        let mut troubles: BTreeMap<String, String> = all.filter(|(_, trouble)| !trouble.is_empty()).collect();
         troubles.extend(self.replica_trouble());
         troubles
+    }
+
+    /// Authorities that do not answer. A witness is missed only while the quorum is: of five, one may be away for years.
+    fn missing_authorities(&self) -> Vec<(String, String)> {
+        let released = self.released();
+        let behind = self.anchoring.witnessed().map_or(0, |(witnessed, _)| released.saturating_sub(witnessed));
+        let failing = self.anchoring.lanes().filter(|(_, lane)| !lane.trouble.is_empty());
+        let missed = failing.filter(|(kind, _)| *kind != AnchorKind::Witness || behind > 0);
+        let told = |(kind, lane): (AnchorKind, &Lane)| match kind {
+            AnchorKind::Witness => {
+                (format!("witness {}", lane.name), format!("{behind} segments lack the quorum: {}", lane.trouble))
+            }
+            AnchorKind::Tsa => (format!("timestamp {}", lane.name), lane.trouble.clone()),
+        };
+        missed.map(told).collect()
     }
 }

@@ -16,8 +16,8 @@ use super::committer::Committer;
 use super::counts::Counts;
 use super::epoch::{Epoch, month};
 use super::error::SidecarError;
+use super::handover::LogKeys;
 use super::known::{SharedKnown, lock};
-use super::logkeys::LogKeys;
 use super::memo::Memo;
 use super::random::Random;
 use super::reader::Reader;
@@ -26,7 +26,7 @@ use crate::core::codec;
 use crate::core::hash::Hash;
 use crate::core::leaf::{Body, Leaf, LeafView, Topic};
 use crate::core::merkle::Tree;
-use crate::core::note::Skey;
+use crate::core::note::{Skey, Vkey};
 use crate::core::origin::Origin;
 use crate::core::part::{Key, RecordMacKey, Sealed};
 use crate::core::position::{Partition, Position};
@@ -248,6 +248,16 @@ impl Writer {
             self.push(Body::Started { software }, None, Vec::new())?;
         }
         Ok(self.tree.size().next_seq())
+    }
+
+    /// The public half of the key that signs now.
+    pub fn vkey(&self) -> &Vkey {
+        self.key.vkey()
+    }
+
+    /// Whether the log's last entry is written: nothing follows it, not even what became of its last segment.
+    pub(super) fn is_closed(&self) -> bool {
+        self.rules.is_closed()
     }
 
     /// The key of `class` in the newest epoch.

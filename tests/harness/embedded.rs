@@ -96,7 +96,7 @@ impl Source for Embedded {
 /// A new log below `dir`, whose keys nobody needs again.
 pub(crate) fn log(dir: &Path, name: &str, start: Timestamp) -> Writer {
     let origin = Origin::new(name).expect("a sound origin");
-    let key = Skey::from_seed(name, &[1; 32]).expect("a sound name");
+    let key = key(name);
     let recovery = Skey::from_seed(&format!("{name}/recovery"), &[2; 32]).expect("a sound name").vkey().to_string();
     let kek = Kek::generate().expect("random bytes");
     let keyring = Keyring::create(&dir.join("keyring"), &kek, origin.oid()).expect("an empty directory");
@@ -104,6 +104,11 @@ pub(crate) fn log(dir: &Path, name: &str, start: Timestamp) -> Writer {
     let journal = Journal::create(&places, &origin).expect("an empty directory");
     let opening = Opening { origin, key, journal, keyring };
     Writer::create(opening, &recovery, &["consent_proof".to_owned()], start).expect("a new log")
+}
+
+/// The key of such a log.
+pub(crate) fn key(name: &str) -> Skey {
+    Skey::from_seed(name, &[1; 32]).expect("a sound name")
 }
 
 /// A topic at a broker.
@@ -131,6 +136,7 @@ pub(crate) fn settings(archive: &Path) -> Settings {
         age_max: u64::MAX,
         entries_min: u64::MAX,
         age_limit: u64::MAX,
+        observe_every: u64::MAX,
         disk_free_min: 0,
         backlog_max: u64::MAX,
         audits: pinfold::sidecar::Schedule {

@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use pinfold::archive::{Contents, Folder};
 use pinfold::core::decode::Format;
+use pinfold::core::seq::Seq;
 use pinfold::core::synthetic::{Encoding, Generator};
 use pinfold::core::time::Timestamp;
 use pinfold::ingest::replay::Replay;
+use pinfold::ingest::{Arrival, End};
 use pinfold::registry::sqlite::Sqlite;
 use pinfold::sidecar::{Settings, Sidecar, TopicRule, Which};
 
-use crate::embedded;
+use serde_json::json;
+
+use crate::embedded::{self, Embedded};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 const AGE_MAX: u64 = 600_000_000;
@@ -87,6 +91,7 @@ fn settings(dir: &Path) -> Settings {
         age_max: AGE_MAX,
         entries_min: ENTRIES_MIN,
         age_limit: AGE_LIMIT,
+        observe_every: AGE_MAX,
         threads: 2,
         ..embedded::settings(&dir.join("data/archive"))
     }
@@ -109,6 +114,29 @@ fn an_idle_log_makes_no_segment_for_fifty_age_max() {
     log.events(1);
     assert_eq!(log.after(AGE_LIMIT - 1), sealed);
     assert_eq!(log.after(1), sealed + 1);
+    log.close();
+}
+
+#[test]
+fn the_brokers_ends_are_written_down_regularly_and_before_each_seal_and_never_cause_one() {
+    let mut log = Driven::new();
+    let topic = Arc::new(embedded::topic("consent", "cluster", 1));
+    let mut broker = Embedded::new([Arrival::Assigned { topic: Arc::clone(&topic), partition: 0, held: None }]);
+    broker.ends = vec![End { topic, partition: 0, next: 0, low: 3, end: 9 }];
+    log.sidecar.attach(Box::new(broker), Arc::from([embedded::rule(Which::All, "", Format::Auto)]));
+    let observed = |log: &Driven| log.sidecar.status(log.now, true).entries.get("observed").copied().unwrap_or(0);
+    log.after(0);
+    assert_eq!((log.after(AGE_MAX - 1), observed(&log)), (0, 0));
+    assert_eq!((log.after(1), observed(&log)), (0, 1));
+    // The declared topic is no entry of our own: its clock is stopped by a seal, which has its own look.
+    log.after(AGE_LIMIT);
+    let (sealed, seen) = (log.sidecar.status(log.now, true).sealed.segments, observed(&log));
+    assert_eq!(sealed, 1);
+    for look in 1..=20 {
+        assert_eq!((log.after(AGE_MAX), observed(&log)), (sealed, seen + look), "no look makes a segment");
+    }
+    let newest = log.sidecar.show(Seq(log.sidecar.size().0 - 1)).unwrap().unwrap();
+    assert_eq!((&newest["kind"], &newest["clear"]["ends"]), (&"observed".into(), &json!([[0, 0, 3, 9]])), "{newest}");
     log.close();
 }
 

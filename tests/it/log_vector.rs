@@ -15,6 +15,7 @@ use pinfold::core::rules::LogRules;
 use pinfold::core::segment::build::{Builder, Built, Spools, Start};
 use pinfold::core::segment::read::{Frames, Proof};
 use pinfold::core::segment::{Seal, skip_of};
+use pinfold::core::witness::Policy;
 use serde_json::Value;
 
 use super::memory::{Memory, input, name};
@@ -198,7 +199,10 @@ fn without_payload_files_the_report_says_what_is_unproven() {
 fn a_closed_log_is_confirmed_by_enough_witnesses_of_its_newest_checkpoint_only() {
     let (archive, expected) = (archive(), expected());
     // The only anchor is of segment 1: it proves a time, not that nothing came after.
-    let input = AuditInput { cosignatures_min: Some(1), ..verifier(&expected, false) };
+    let verifier = verifier(&expected, false);
+    let witness = verifier.witnesses.first().unwrap();
+    let policy = format!("witness w {witness}\nquorum w\n");
+    let input = AuditInput { quorum: Some(Policy::parse(policy.as_bytes()).unwrap()), ..verifier };
     check(&archive.audit(&input), 10);
 }
 

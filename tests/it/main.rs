@@ -13,6 +13,7 @@
 
 mod admin;
 mod adopt;
+mod anchoring;
 #[allow(dead_code, reason = "the tests against peers use the rest")]
 #[path = "../harness/binary.rs"]
 mod binary;
@@ -30,6 +31,7 @@ mod export;
 mod faults;
 mod feeding;
 mod fixtures;
+mod fleet;
 mod footprint;
 mod idle;
 mod journal;
@@ -41,6 +43,8 @@ mod log_vector;
 mod memory;
 mod negative;
 mod pipe;
+#[path = "../harness/pki.rs"]
+mod pki;
 mod powercut;
 mod proto_drift;
 mod prove;
@@ -56,11 +60,17 @@ mod segments;
 #[path = "../harness/shim.rs"]
 mod shim;
 mod soak;
+#[path = "../harness/stub_witness.rs"]
+mod stub_witness;
 mod surface;
 mod tidy;
 mod tiles;
+mod timestamp;
+#[path = "../harness/tsa.rs"]
+mod tsa;
 mod vectors;
 mod verify;
 mod witness;
 #[path = "../harness/witness.rs"]
 mod witness_table;
+mod witnessed;

@@ -12,14 +12,14 @@ use crate::shim;
 use crate::witness_table::{self as table, Log, add, body, proof};
 
 /// A witness of a test, in a directory that goes with it.
-struct Witness {
+pub(crate) struct Witness {
     dir: tempfile::TempDir,
 }
 
 /// One that serves. Dropped: killed.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Serving {
@@ -36,7 +36,7 @@ fn pinfold() -> Command {
 }
 
 impl Witness {
-    fn new() -> Witness {
+    pub(crate) fn new() -> Witness {
         let witness = Witness { dir: tempfile::tempdir().unwrap() };
         let name = ["--name", "witness.example/test"];
         let made = pinfold().args(["witness", "init"]).arg(witness.path("")).args(name).output().unwrap();
@@ -45,15 +45,15 @@ impl Witness {
         witness
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join("w").join(name)
     }
 
-    fn vkey(&self) -> WitnessVkey {
+    pub(crate) fn vkey(&self) -> WitnessVkey {
         std::fs::read_to_string(self.path("witness.vkey")).unwrap().trim().parse().unwrap()
     }
 
-    fn serve(&self) -> Serving {
+    pub(crate) fn serve(&self) -> Serving {
         self.serve_with(&[])
     }
 

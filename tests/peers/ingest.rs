@@ -57,6 +57,7 @@ impl Log {
                 state.assigned += 1;
             }
             Arrival::Revoked { topic, partition, .. } => state.revoked.push((topic.name.clone(), partition)),
+            Arrival::Contested { first, last, .. } => assert!(first <= last),
             Arrival::Grown { topic } => state.grown.push((topic.name.clone(), topic.partitions)),
             Arrival::Last { topic, partition, offset, again } => {
                 let found = state.partition(&topic, partition);

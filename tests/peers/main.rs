@@ -21,6 +21,8 @@ mod campaign;
 #[path = "../harness/cpu.rs"]
 mod cpu;
 mod faults;
+mod fleet;
+mod gaps;
 mod ingest;
 mod kill;
 mod ledger;
@@ -30,6 +32,7 @@ mod readers;
 mod recovery;
 mod registry;
 mod replica;
+mod seals;
 #[allow(dead_code, reason = "the offline tests use the rest")]
 #[path = "../harness/shim.rs"]
 mod shim;

@@ -1,5 +1,6 @@
 //! Starting, stopping and killing the real peers.
 
+pub(crate) mod cluster;
 pub(crate) mod feed;
 pub(crate) mod front;
 pub(crate) mod kafka;

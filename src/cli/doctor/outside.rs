@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::super::{Failure, open};
+use super::super::{Failure, anchors, open};
 use super::{Remark, Status};
 use crate::archive::PinError;
 use crate::config::{Config, Ddl, Delay, Folder, Kubo, Pin, Registry};
@@ -38,6 +38,7 @@ pub(super) fn options(config: &Config) -> Result<(), Failure> {
             open::kubo(name, &without_secret)?;
         }
     }
+    anchors::anchors(config, None)?;
     source_options(config)
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::stamps;
 use crate::core::audit::{AnchorSeen, Check, Finding, Report};
 
 /// The JSON object.
@@ -29,7 +30,7 @@ pub(in crate::cli) fn json(report: &Report, exit: u8, seconds: f64) -> Value {
 }
 
 /// Whole entries a second; a rate needs no more digits.
-fn per_second(size: u64, seconds: f64) -> u64 {
+pub(super) fn per_second(size: u64, seconds: f64) -> u64 {
     let micros = std::time::Duration::from_secs_f64(seconds.max(1e-6)).as_micros();
     u64::try_from(u128::from(size) * 1_000_000 / micros.max(1)).unwrap_or(u64::MAX)
 }
@@ -38,7 +39,7 @@ fn check(check: &Check) -> Value {
     json!({ "name": check.name, "status": check.status.as_str(), "detail": check.detail })
 }
 
-fn finding(finding: &Finding) -> Value {
+pub(super) fn finding(finding: &Finding) -> Value {
     json!({
         "code": finding.code.as_str(),
         "severity": finding.severity.as_str(),
@@ -51,7 +52,7 @@ fn finding(finding: &Finding) -> Value {
     })
 }
 
-fn anchor(anchor: &AnchorSeen) -> Value {
+pub(super) fn anchor(anchor: &AnchorSeen) -> Value {
     json!({
         "kind": anchor.kind.as_str(),
         "authority": anchor.authority,
@@ -82,24 +83,12 @@ pub(in crate::cli) fn lines(report: &Report) -> Vec<String> {
     for check in &report.checks {
         lines.push(format!("  {:<8} {}  {}", check.status.as_str(), check.name, check.detail));
     }
-    for finding in &report.findings {
-        let seq = finding.seq.map_or_else(String::new, |seq| format!(" seq {seq}"));
-        let segment = finding.segment.map_or_else(String::new, |segment| format!(" segment {segment}"));
-        lines.push(format!(
-            "  {}{segment}{seq} {}: expected {}, found {}",
-            finding.code.as_str(),
-            finding.place,
-            finding.expected,
-            finding.found
-        ));
-        if !finding.hint.is_empty() {
-            lines.push(format!("    hint: {}", finding.hint));
-        }
-    }
+    lines.extend(report.findings.iter().map(finding_text));
     let more = report.findings_total.saturating_sub(report.findings.len() as u64);
     if more > 0 {
         lines.push(format!("  and {more} more findings (--findings-max)"));
     }
+    lines.extend(stamps::newest(report));
     lines.extend(report.unproven.iter().map(|what| format!("  unproven: {what}")));
     match (&report.fresh, report.exit) {
         (Some(fresh), _) => lines.push(format!("  confirmed by {} at size {}", fresh.source, fresh.size)),
@@ -109,4 +98,13 @@ pub(in crate::cli) fn lines(report: &Report) -> Vec<String> {
         _ => {}
     }
     lines
+}
+
+/// A finding, and what to do about it on a line of its own.
+pub(super) fn finding_text(finding: &Finding) -> String {
+    let seq = finding.seq.map_or_else(String::new, |seq| format!(" seq {seq}"));
+    let segment = finding.segment.map_or_else(String::new, |segment| format!(" segment {segment}"));
+    let Finding { place, expected, found, hint, .. } = finding;
+    let hint = if hint.is_empty() { String::new() } else { format!("\n    hint: {hint}") };
+    format!("  {}{segment}{seq} {place}: expected {expected}, found {found}{hint}", finding.code.as_str())
 }

@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 use super::super::{Failure, open};
 use super::files::SEGMENTS_MAX;
 use crate::archive::PinError;
+use crate::archive::kubo::seals::{SealFault, SealLinks, Seals};
 use crate::archive::kubo::{Kubo, Reach};
 use crate::config::Config;
 use crate::core::audit::{Archive, File};
 use crate::core::cid::Cid;
 use crate::core::finding::{Code, Refused};
 use crate::core::rules::Fault;
-use crate::core::segment::{Seal, skip_of};
+use crate::core::segment::skip_of;
 
 /// The archive of one log on a node.
 pub(super) struct Remote {
@@ -86,7 +87,13 @@ impl Remote {
 
     fn walk(&mut self, newest: Cid) {
         let place = format!("seal {newest}");
-        let seal = match self.seal(newest) {
+        let mut found = Seals::new();
+        // Ahead of the walk, many at once; what the deadline cuts off is asked for below, and finds that it has passed.
+        let _ = self.wait(async {
+            self.node.seals(newest, Reach::Network, SEGMENTS_MAX, &mut found).await;
+            Ok(())
+        });
+        let seal = match self.seal(newest, &found) {
             Ok(seal) if seal.segment < SEGMENTS_MAX => seal,
             Ok(seal) => {
                 let limit = format!("a segment number below {SEGMENTS_MAX}");
@@ -106,7 +113,7 @@ impl Remote {
         self.segments = seal.segment + 1;
         let mut ahead = BTreeMap::from([(seal.segment, newest)]);
         while let Some((segment, cid)) = ahead.pop_last() {
-            let known = match self.seal(cid) {
+            let known = match self.seal(cid, &found) {
                 Ok(seal) if seal.segment == segment => {
                     // The nearer link wins; whether both are right is the audit's question.
                     if let Some(skip) = seal.skip.filter(|_| segment > 0) {
@@ -127,12 +134,17 @@ impl Remote {
         }
     }
 
-    fn seal(&self, cid: Cid) -> Result<Seal, Known> {
-        let block = self.wait(self.node.block(cid, Reach::Network)).map_err(|error| match error {
-            PinError::Tampered { fault, .. } => Known::Bad(fault),
-            error => Known::Unreached(error.to_string()),
-        })?;
-        Seal::decode(&block).map_err(Known::Bad)
+    /// A seal that was found ahead, or else is asked for now.
+    fn seal(&self, cid: Cid, found: &Seals) -> Result<SealLinks, Known> {
+        let asked = || async { Ok(self.node.seal_links(cid, Reach::Network).await) };
+        let answer = match found.get(&cid) {
+            Some(answer) => answer.clone(),
+            None => self.wait(asked()).unwrap_or_else(|late| Err(SealFault::Unreached(late.to_string()))),
+        };
+        answer.map_err(|fault| match fault {
+            SealFault::Bad(refused) => Known::Bad(refused),
+            SealFault::Unreached(why) => Known::Unreached(why),
+        })
     }
 
     /// Runs a call, at most until the deadline.

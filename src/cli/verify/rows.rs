@@ -2,7 +2,7 @@
 //!
 //! The rows are made again from the audited segments, with the same fold that made them, and compared both ways: what
 //! must be there is, once, and nothing else is. A segment beyond a registry's fence may be there, or not, or in part.
-//! Times and pins of a segment are stated in later ones, so these tables come last. Memory: a few hundred bytes a segment.
+//! Times, pins and anchors of a segment are stated in later ones, so these tables come last. Memory: a few hundred bytes a segment.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -19,11 +19,12 @@ use crate::core::finding::Code;
 use crate::core::leaf::{Body, LeafView};
 use crate::core::origin::Origin;
 use crate::core::rows::{
-    ContestedRow, Difference, EntryRow, Fold, FoldError, GapRow, KeyRow, PinRow, QuarantinedRow, Row, Sealed,
-    SegmentRow, SegmentRows, SourceRow, Table, Value, compare_keys, compare_pins, compare_rows, extra,
+    AnchorRow, ContestedRow, Difference, EntryRow, Fold, FoldError, GapRow, KeyRow, PinRow, QuarantinedRow, Row,
+    Sealed, SegmentRow, SegmentRows, SourceRow, Table, Value, anchor_rows, compare_anchors, compare_keys, compare_pins,
+    compare_rows, extra,
 };
 use crate::core::rules::Fault;
-use crate::core::segment::read::{FrameKey, Frames, Proof};
+use crate::core::segment::read::{FrameKey, Frames, Proof, read_anchor};
 use crate::core::seq::Seq;
 use crate::core::time::Timestamp;
 use crate::registry::{Filter, Registrar, RegistryError, WRONG_DUPLICATES};
@@ -265,8 +266,25 @@ impl<'a> Walk<'a> {
             for difference in compare_pins(&stated, &found, sealed_before, self.subject.now) {
                 side.add(Some(row.segment_no), difference, report);
             }
+            // The rows before the file: a running sidecar writes the file first, and it only grows.
+            let Some(found) = side.rows(&AnchorRow::TABLE, &filters) else { return };
+            let Some(file) = self.anchor_rows(row.segment_no) else { continue };
+            let newest = file.first().and_then(|row| row.anchor_cid);
+            let is_required = newest.is_some_and(|cid| at_fence.anchors_of(row.segment_no).contains(&cid));
+            let stated = self.fold.anchors_of(row.segment_no);
+            for difference in compare_anchors(&file, stated, is_required, &found) {
+                side.add(Some(row.segment_no), difference, report);
+            }
         }
         self.derived_columns(side, report);
+    }
+
+    /// The rows of a segment's anchor file as it now is, none where there is none; `None` where it does not read, which
+    /// the audit has said.
+    fn anchor_rows(&self, segment: u64) -> Option<Vec<AnchorRow>> {
+        let Some(source) = self.subject.archive.open(segment, File::Anchor).ok()? else { return Some(Vec::new()) };
+        let (_, anchor) = read_anchor(source, self.subject.limits).ok()?;
+        anchor_rows(&anchor).ok()
     }
 
     /// Columns that the registry fills from its other rows: compared with those, which are compared with the log.
@@ -333,7 +351,7 @@ impl<'a> Walk<'a> {
             }
         }
         let seals: BTreeSet<String> = self.segments.iter().map(|row| row.seal_cid.to_string()).collect();
-        for table in [SourceRow::TABLE, PinRow::TABLE] {
+        for table in [SourceRow::TABLE, PinRow::TABLE, AnchorRow::TABLE] {
             let mut of_nothing = Vec::new();
             side.each(&table, std::slice::from_ref(&origin), &mut |row| {
                 let seal = row.first().map(Value::to_string).unwrap_or_default();

@@ -1,27 +1,33 @@
 //! The anchor of a segment: what others said about its checkpoint.
 //!
-//! Cosignatures of the verifier's own witnesses are verified. Time-stamp tokens are listed and not checked: nothing
-//! may rest on them yet.
+//! Cosignatures of the verifier's own witnesses are verified, and time-stamp tokens up to the roots he brings
+//! ([`tokens`]).
+
+mod tokens;
 
 use std::io::Read;
 
 use super::super::checkpoint::Statement;
 use super::super::cid::Cid;
 use super::super::finding::{Code, Refused};
+use super::super::hash::Hash;
 use super::super::rules::Fault;
 use super::super::segment::Seal;
 use super::super::segment::read::read_anchor;
 use super::super::seq::Size;
 use super::super::time::Timestamp;
+use super::super::witness::Policy;
 use super::report::Fresh;
 use super::{Audit, AuditInput};
+
+pub use tokens::{KnownToken, UNCHECKED_CHAIN};
 
 /// Who stands behind an anchor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AnchorKind {
     /// A witness of the verifier's, verified.
     Witness,
-    /// A time-stamp authority, not checked.
+    /// A time-stamp authority; verified where it has a time.
     Tsa,
 }
 
@@ -40,14 +46,17 @@ impl AnchorKind {
 pub struct AnchorSeen {
     /// Who.
     pub kind: AnchorKind,
-    /// The witness's key name; `unchecked` for a time stamp.
+    /// The witness's key name, or the subject of the authority's certificate; [`UNCHECKED_CHAIN`] for a token that
+    /// leads to no root of the verifier's.
     pub authority: String,
     /// The segment.
     pub segment: u64,
     /// The size of its checkpoint.
     pub size: Size,
-    /// When the witness signed; `None` for a time stamp.
+    /// When they signed, by their own clock; `None` for a token of which nobody says whose it is.
     pub time: Option<Timestamp>,
+    /// Whether the anchor has the signatures the verifier's policy asks for.
+    pub is_enough: bool,
 }
 
 /// Reads the anchor file of the segment of `seal`.
@@ -74,12 +83,15 @@ pub(super) fn check_anchor<R: Read>(
         if !anchor.checkpoint.starts_with(&seal.checkpoint) {
             return Err(Refused::new(Code::BadSignature, "anchor: not the seal's checkpoint and lines after it"));
         }
+        let is_met = |policy: &Policy| !policy.asks_for_none() && policy.is_met_by(&statement.note) == Ok(true);
+        let is_enough = input.quorum.as_ref().is_some_and(is_met);
         let of = |kind, authority: &str, time| AnchorSeen {
             kind,
             authority: authority.to_owned(),
             segment: seal.segment,
             size: statement.head.size,
             time,
+            is_enough: is_enough && kind == AnchorKind::Witness,
         };
         for witness in &input.witnesses {
             match witness.verify(&statement.note) {
@@ -89,7 +101,14 @@ pub(super) fn check_anchor<R: Read>(
                 Err(refused) => add(Fault::refused(None, "anchor", refused)),
             }
         }
-        seen.extend(anchor.tsa.iter().map(|_| of(AnchorKind::Tsa, "unchecked", None)));
+        let checkpoint = Hash::of(seal.checkpoint.as_bytes());
+        for token in &anchor.tsa {
+            match tokens::check(token, checkpoint, input.tsa_roots.as_ref()) {
+                Ok(Some(vouched)) => seen.push(of(AnchorKind::Tsa, &vouched.authority, Some(vouched.time))),
+                Ok(None) => seen.push(of(AnchorKind::Tsa, UNCHECKED_CHAIN, None)),
+                Err(refused) => add(Fault::refused(None, "anchor", refused)),
+            }
+        }
         Ok(())
     };
     if let Err(refused) = read() {
@@ -99,21 +118,11 @@ pub(super) fn check_anchor<R: Read>(
 }
 
 impl Audit<'_> {
-    /// A closed log is confirmed by as many witnesses of its newest checkpoint as the verifier asks for: nothing can
-    /// come after it that they would not have seen.
+    /// A closed log is confirmed by the witnesses that the verifier's policy asks for, over its newest checkpoint:
+    /// nothing can come after it that they would not have seen.
     pub(super) fn confirmed_by_anchors(&self) -> Option<Fresh> {
         let size = self.newest().filter(|_| self.rules.is_closed())?.size;
-        let mut names: Vec<&str> =
-            self.anchors.iter().filter(|seen| seen.is_witness_of(size)).map(|seen| &*seen.authority).collect();
-        names.sort_unstable();
-        names.dedup();
-        let min = self.input.cosignatures_min.filter(|min| *min > 0)?;
-        (names.len() >= min).then_some(Fresh { source: "anchors", size })
-    }
-}
-
-impl AnchorSeen {
-    fn is_witness_of(&self, size: Size) -> bool {
-        self.kind == AnchorKind::Witness && self.size == size
+        let is_confirmed = self.anchors.iter().any(|seen| seen.size == size && seen.is_enough);
+        is_confirmed.then_some(Fresh { source: "anchors", size })
     }
 }

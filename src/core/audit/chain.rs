@@ -93,7 +93,9 @@ impl Audit<'_> {
         self.bytes += bytes;
         self.tree = tree;
         self.last = last;
-        self.segments.push(Some(Joined { seal: cid, payload: seal.payload, first, size, root, key, is_named: false }));
+        let checkpoint = Hash::of(seal.checkpoint.as_bytes());
+        let payload = seal.payload;
+        self.segments.push(Some(Joined { seal: cid, payload, first, size, root, checkpoint, key, is_named: false }));
     }
 
     fn check_links(&mut self, segment: u64, seal: &Seal) {

@@ -58,7 +58,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(segment: Option<u64>, fault: Fault) -> Finding {
+    /// The finding of a fault, with what a person can do about it.
+    pub fn new(segment: Option<u64>, fault: Fault) -> Finding {
         let severity = match fault.code.exit() {
             Some(50) => Severity::Warning,
             Some(_) => Severity::Error,
@@ -227,13 +228,7 @@ impl Report {
 
     /// The verdict in words.
     pub fn verdict(&self) -> &'static str {
-        match self.exit {
-            0 | 10 => "valid",
-            20 => "incomplete",
-            30 => "diverged",
-            40 => "tampered",
-            _ => "cannot check",
-        }
+        verdict_of(self.exit)
     }
 
     /// Adds what others found (registries, the journal) under the name of their check, and decides again. A finding that
@@ -273,6 +268,17 @@ impl Report {
     pub fn confirm(&mut self, fresh: Fresh) {
         self.fresh = Some(fresh);
         self.exit = decide(&self.codes, true);
+    }
+}
+
+/// The verdict of an exit code, in words.
+pub fn verdict_of(exit: u8) -> &'static str {
+    match exit {
+        0 | 10 => "valid",
+        20 => "incomplete",
+        30 => "diverged",
+        40 => "tampered",
+        _ => "cannot check",
     }
 }
 
@@ -382,7 +388,11 @@ const CHECKS: &[(&str, &[Code], &str)] = &[
     ("joins", &[Code::SealLink, Code::SegmentMissing, Code::WrongOrigin], "segments follow one another in one log"),
     ("completeness", &[Code::OffsetGap, Code::OffsetOverlap], "every broker offset is an entry or a declared gap"),
     ("payload", &[Code::FrameDigest, Code::Commitment], "every part has the frame its entry names"),
-    ("anchors", &[Code::BadCosignature, Code::BadTimestamp], "cosignatures verify; time stamps are not checked yet"),
+    (
+        "anchors",
+        &[Code::BadCosignature, Code::BadTimestamp],
+        "cosignatures of known witnesses verify, and time stamps up to the roots given",
+    ),
     (
         "known-head",
         &[Code::RolledBack, Code::Forked, Code::TailMissing],

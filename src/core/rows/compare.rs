@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use super::table::Cell;
 use super::{
-    Column, ContestedRow, EntryRow, GapRow, KeyRow, PinRow, QuarantinedRow, Role, Row, SegmentRow, SegmentRows,
-    SourceRow, Table, Value,
+    AnchorRow, Column, ContestedRow, EntryRow, GapRow, KeyRow, PinRow, QuarantinedRow, Role, Row, SegmentRow,
+    SegmentRows, SourceRow, Table, Value,
 };
+use crate::core::cid::Cid;
 use crate::core::finding::Code;
 use crate::core::hash::Hash;
 use crate::core::time::Timestamp;
@@ -101,6 +102,31 @@ pub fn compare_pins(
         };
         !may_wait || !waiting.contains(&difference.key)
     });
+    differences
+}
+
+/// Compares what the anchor file of a segment says with the rows of a registry. `stated` are the CIDs that entries give
+/// to anchors of this segment: a registry may still be at one of them. `is_required`: whether it must have those of the
+/// file. Without the file nobody can say what a stated anchor holds, and its rows are not extra.
+pub fn compare_anchors(file: &[AnchorRow], stated: &[Cid], is_required: bool, found: &[Vec<Value>]) -> Vec<Difference> {
+    let place = AnchorRow::TABLE.columns.iter().position(|column| column.name == "anchor_cid");
+    let cell = |cid: &Cid| Value::Text(cid.to_string().into());
+    let stated: Vec<Value> = stated.iter().map(cell).collect();
+    let is_stated = |row: &Vec<Value>| place.and_then(|at| row.get(at)).is_some_and(|cid| stated.contains(cid));
+    let newest = file.first().and_then(|row| row.anchor_cid.as_ref()).map(cell);
+    let Some(newest) = newest else {
+        return found.iter().filter(|row| !is_stated(row)).map(|row| extra(&AnchorRow::TABLE, row)).collect();
+    };
+    let raised = |row: &Vec<Value>| {
+        let mut raised = row.clone();
+        if let Some(cid) = place.and_then(|at| raised.get_mut(at)).filter(|_| is_stated(row)) {
+            *cid = newest.clone();
+        }
+        raised
+    };
+    let found: Vec<Vec<Value>> = found.iter().map(raised).collect();
+    let mut differences = compare_rows(file, &found);
+    differences.retain(|difference| is_required || difference.code != Code::RegistryMissing);
     differences
 }
 

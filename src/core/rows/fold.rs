@@ -71,6 +71,8 @@ pub struct Fold {
     topics: Vec<TopicNames>,
     keys: BTreeMap<Arc<str>, KeyRow>,
     pins: Pins,
+    /// The anchors that entries state, by segment.
+    anchored: BTreeMap<u64, Vec<Cid>>,
     clock: Clock,
     has_erasures: bool,
 }
@@ -98,6 +100,7 @@ impl Fold {
             topics: Vec::new(),
             keys: BTreeMap::new(),
             pins: Pins::default(),
+            anchored: BTreeMap::new(),
             clock: Clock { now: None, is_exact: true },
             has_erasures: false,
         }
@@ -106,6 +109,11 @@ impl Fold {
     /// The pins stated so far of one segment, one row a target.
     pub fn pins_of(&self, seal: Cid) -> Vec<PinRow> {
         self.pins.rows_of(&self.origin, seal)
+    }
+
+    /// The anchors of a segment that entries so far state, oldest first.
+    pub fn anchors_of(&self, segment: u64) -> &[Cid] {
+        self.anchored.get(&segment).map_or(&[], Vec::as_slice)
     }
 
     /// The `at` of the newest kind 5 entry so far: a pin older than that is stated by now.
@@ -161,6 +169,8 @@ impl Fold {
             quarantined: Vec::new(),
             keys: Vec::new(),
             pins: Vec::new(),
+            anchors: Vec::new(),
+            anchored: Vec::new(),
         })
     }
 
@@ -358,6 +368,10 @@ impl Fold {
             Body::Pinned { at, cid, bytes, target } => self.pins.pinned(*cid, target, *bytes, *at),
             Body::Registered { at, seal, registrar, .. } => self.pins.registered(*seal, registrar, *at),
             Body::ReplicationAudit { at, failed: 0, target, .. } => self.pins.audited(target, *at),
+            Body::Anchored { cid, segment } => {
+                self.anchored.entry(*segment).or_default().push(*cid);
+                rows.anchored.push(*segment);
+            }
             Body::Erasure { .. } | Body::RetentionExpired { .. } => self.has_erasures = true,
             _ => {}
         }
@@ -475,7 +489,7 @@ fn backdate(rows: &mut SegmentRows) {
 
 /// A text as a VARCHAR of so many characters holds it: cut, because a text too long for one engine must not stop the
 /// registration of everything after it. Absent where empty.
-fn column(text: &str, chars_max: usize) -> Option<Arc<str>> {
+pub(super) fn column(text: &str, chars_max: usize) -> Option<Arc<str>> {
     let end = text.char_indices().nth(chars_max).map_or(text.len(), |(at, _)| at);
     text.get(..end).filter(|text| !text.is_empty()).map(Arc::from)
 }

@@ -191,6 +191,26 @@ row! {
 }
 
 row! {
+    /// What one authority said about the checkpoint of one segment.
+    AnchorRow in "anchors" {
+        /// The segment.
+        Key seal_cid: Cid,
+        /// `witness` or `tsa`.
+        Key kind: &'static str,
+        /// The name of the witness's key, or the authority as its token names it.
+        Key authority: Arc<str>,
+        /// The log.
+        Fixed origin: Arc<str>,
+        /// The size of the checkpoint.
+        Fixed size: u64,
+        /// The newest anchor that says it.
+        Moves anchor_cid: Option<Cid>,
+        /// When it says it was said, first.
+        Fixed anchored_at: Timestamp,
+    }
+}
+
+row! {
     /// One entry, control entries too.
     EntryRow in "entries" {
         /// The log.

@@ -32,13 +32,15 @@ pub(super) struct Prepared {
     pub(super) begin: Begin,
     pub(super) low: u64,
     pub(super) end: u64,
+    /// What is read although the group has committed it.
+    pub(super) contested: Option<(u64, u64)>,
 }
 
 /// Why a partition cannot be read.
 pub(super) enum Refusal {
     /// Ask again later.
     Later(Trouble),
-    /// The broker ends at `end`, before our position.
+    /// The broker ends at `end`, before our position, or before what the group has committed.
     Rewritten { key: Key, position: u64, end: u64 },
 }
 
@@ -118,7 +120,11 @@ impl Lookup<'_> {
         for key in keys {
             let Some(topic) = topics.get(&key.0) else { continue };
             let held = positions.held(topic, key.1);
-            let one = self.begin_at(topic, key, held, committed.get(key).copied())?;
+            let committed = committed.get(key).copied();
+            let is_alone = positions.is_alone(topic, key.1);
+            let mut one = self.begin_at(topic, key, held, committed.filter(|_| !is_alone))?;
+            let last = committed.filter(|_| is_alone).map(|next| next.min(one.end).saturating_sub(1));
+            one.contested = last.filter(|last| *last >= one.begin.next).map(|last| (one.begin.next, last));
             prepared.push(one);
         }
         Ok(prepared)
@@ -138,10 +144,10 @@ impl Lookup<'_> {
             (None, Start::Latest) => end,
             (None, Start::At(at_ms)) => self.offset_at(key, at_ms, end).map_err(Refusal::Later)?,
         };
-        let position = held.as_ref().map_or(0, |held| held.next);
+        let position = held.as_ref().map_or(0, |held| held.next).max(committed.unwrap_or(0));
         let begin = begin(&Situation { held: held.clone(), low, end, committed, start })
             .map_err(|end| Refusal::Rewritten { key: key.clone(), position, end })?;
-        Ok(Prepared { topic: Arc::clone(topic), partition: key.1, held, begin, low, end })
+        Ok(Prepared { topic: Arc::clone(topic), partition: key.1, held, begin, low, end, contested: None })
     }
 
     /// Low watermark and last stable offset.

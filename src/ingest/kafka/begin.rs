@@ -42,6 +42,8 @@ pub(super) enum Last {
 /// Begins, or says at which offset the broker ends although we are beyond it.
 pub(super) fn begin(at: &Situation) -> Result<Begin, u64> {
     match &at.held {
+        // A group that read further than the broker now has, read another history.
+        _ if at.committed.is_some_and(|committed| committed > at.end) => Err(at.end),
         Some(held) if held.next > at.end => Err(at.end),
         Some(held) => Ok(go_on(held, at)),
         None => Ok(begin_anew(at)),
@@ -51,7 +53,7 @@ pub(super) fn begin(at: &Situation) -> Result<Begin, u64> {
 fn go_on(held: &Held, at: &Situation) -> Begin {
     let mut next = held.next;
     let mut gaps = Vec::new();
-    let committed = at.committed.map_or(0, |committed| committed.min(at.end));
+    let committed = at.committed.unwrap_or(0);
     if committed > next {
         gaps.push((next, committed - 1, GapWhy::OtherMember));
         next = committed;
@@ -126,5 +128,7 @@ mod tests {
     fn a_broker_that_ends_before_us_is_refused() {
         check(Some((5, 4)), 0, 4, None, 0, "ends at 4");
         check(Some((1, 0)), 0, 0, None, 0, "ends at 0");
+        check(Some((3, 2)), 0, 4, Some(5), 0, "ends at 4");
+        check(None, 0, 4, Some(5), 0, "ends at 4");
     }
 }

@@ -236,7 +236,7 @@ impl State {
                 }
             }
             Arrival::Gap { topic, partition, last, .. } => self.advance(topic, *partition, last + 1),
-            Arrival::Revoked { .. } | Arrival::Last { .. } | Arrival::Grown { .. } => {}
+            Arrival::Revoked { .. } | Arrival::Last { .. } | Arrival::Grown { .. } | Arrival::Contested { .. } => {}
         }
     }
 
@@ -268,6 +268,7 @@ fn is_of(arrival: &Arrival, key: &Key) -> bool {
         | Arrival::Revoked { topic, partition, .. }
         | Arrival::Last { topic, partition, .. }
         | Arrival::Records { topic, partition, .. }
+        | Arrival::Contested { topic, partition, .. }
         | Arrival::Gap { topic, partition, .. } => topic.name == key.0 && *partition == key.1,
         Arrival::Grown { .. } => false,
     }

@@ -15,6 +15,7 @@ use super::super::{Arrival, Held, SourceError, Topic, Trouble, TroubleKind};
 use super::assign::{Lookup, Refusal, Topics, partition};
 use super::buffer::Key;
 use super::options::Assignment;
+use super::probe;
 use super::worker::{CHECK_IN_TROUBLE, Worker};
 
 /// The loop has this long to make a revoked partition durable; then the group goes on without us.
@@ -249,6 +250,7 @@ impl Worker {
         for topic in assigned.values() {
             self.compare(topic)?;
         }
+        self.warn_of_compaction(&configured);
         let back = self.skipped.extract_if(.., |key| configured.contains_key(&key.0)).collect::<Vec<_>>();
         if !back.is_empty() {
             self.duties.push_back(Duty::Assign { keys: back, doubts: 0 });
@@ -318,6 +320,25 @@ impl Worker {
         self.duties.push_back(duty);
         self.known.remove(&found.name);
         Ok(())
+    }
+
+    /// Says once of every topic that compaction may take records from it before they are read: they will be gaps.
+    fn warn_of_compaction(&mut self, configured: &Topics) {
+        let new: Vec<&str> =
+            configured.keys().map(String::as_str).filter(|name| !self.judged.contains(*name)).collect();
+        if new.is_empty() {
+            return;
+        }
+        // Nobody answered: asked again with the next look.
+        let Some(compacted) = probe::compacted(&self.options, &new) else { return };
+        for topic in compacted {
+            tracing::warn!(
+                source = self.options.name,
+                topic,
+                "the topic is compacted: a record that vanishes before it is read becomes a gap without a reason"
+            );
+        }
+        self.judged.extend(new.into_iter().map(str::to_owned));
     }
 
     /// Without a group: partitions nobody assigned yet.

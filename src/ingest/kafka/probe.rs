@@ -71,6 +71,16 @@ pub(super) fn is_compacted(options: &Options, topic: &str) -> Option<bool> {
     Some(policy.contains("compact"))
 }
 
+/// Which of `topics` compaction may take records from; `None` where nobody answers. Those whose settings we may not see
+/// are left out. Blocks.
+pub(super) fn compacted<'a>(options: &Options, topics: &[&'a str]) -> Option<Vec<&'a str>> {
+    let admin: AdminClient<DefaultClientContext> = options.client_config().ok()?.create().ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let policies = runtime.block_on(cleanup_policies(&admin, topics))?;
+    let is_compacted = |policy: &Option<String>| policy.as_ref().is_some_and(|policy| policy.contains("compact"));
+    Some(topics.iter().zip(&policies).filter(|(_, policy)| is_compacted(policy)).map(|(name, _)| *name).collect())
+}
+
 /// `cleanup.policy` of each topic; none where we may not see it, which is no fault. None of them where nobody answers.
 async fn cleanup_policies(admin: &AdminClient<DefaultClientContext>, topics: &[&str]) -> Option<Vec<Option<String>>> {
     let names: Vec<ResourceSpecifier<'_>> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();

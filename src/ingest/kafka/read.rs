@@ -44,6 +44,9 @@ impl Reading {
         let (topic, partition) = (&prepared.topic, prepared.partition);
         let held = prepared.held.clone();
         self.out.push(Arrival::Assigned { topic: Arc::clone(topic), partition, held });
+        if let Some((first, last)) = prepared.contested {
+            self.out.push(Arrival::Contested { topic: Arc::clone(topic), partition, first, last });
+        }
         let mut slot = Slot {
             topic: Arc::clone(topic),
             next: prepared.begin.next,

@@ -62,6 +62,8 @@ pub(super) struct Worker {
     /// Assigned to us by the group, and without a topic just now.
     pub(super) skipped: BTreeSet<Key>,
     pub(super) known: BTreeMap<String, Arc<Topic>>,
+    /// The topics of which is known whether they are compacted.
+    pub(super) judged: BTreeSet<String>,
     pub(super) duties: VecDeque<Duty>,
     pub(super) retry_at: Option<Instant>,
     pub(super) check_at: Instant,
@@ -96,6 +98,7 @@ impl Worker {
             owned: BTreeSet::new(),
             skipped: BTreeSet::new(),
             known: BTreeMap::new(),
+            judged: BTreeSet::new(),
             duties: VecDeque::new(),
             retry_at: None,
             check_at: Instant::now(),
@@ -182,17 +185,25 @@ impl Worker {
     }
 
     fn commit(&self, reached: &[Reached], mode: CommitMode) -> Standing {
+        if self.options.assignment == Assignment::Static {
+            return Standing::Held;
+        }
         let mut list = TopicPartitionList::new();
+        let mut is_ours = true;
         for one in reached {
             let key = (one.topic.clone(), one.partition);
             let Ok(next) = i64::try_from(one.next) else { continue };
-            if self.owned.contains(&key)
-                && list.add_partition_offset(&key.0, partition(&key), Offset::Offset(next)).is_err()
-            {
+            if !self.owned.contains(&key) {
+                is_ours = false;
+            } else if list.add_partition_offset(&key.0, partition(&key), Offset::Offset(next)).is_err() {
                 return Standing::Unknown;
             }
         }
-        if list.count() == 0 || self.options.assignment == Assignment::Static {
+        if !is_ours && matches!(mode, CommitMode::Sync) {
+            // Given up or lost since, and the loop has not heard of it yet: nobody answers for it.
+            return Standing::Contested;
+        }
+        if list.count() == 0 {
             return Standing::Held;
         }
         match self.consumer.commit(&list, mode) {

@@ -28,7 +28,7 @@ impl Registry {
         fence.filter(|fence| fence.size >= to.size).unwrap_or(to)
     }
 
-    /// Rows that had to go are gone: registers every segment, and the pins that no segment states yet.
+    /// Rows that had to go are gone: registers every segment, and the pins and anchors that no segment states yet.
     pub(super) fn register_all(
         &mut self,
         writer: &mut Writer,
@@ -57,6 +57,10 @@ impl Registry {
                     payload_bytes: payload.map(|payload| payload.bytes),
                 };
                 outbox.put(writer, segment, task);
+            }
+            if let Some(cid) = tail.anchor(segment) {
+                let (request, cid) = (random_uuid(writer)?, cid.to_string());
+                outbox.put(writer, segment, Task::RegisterAnchor { registry: registry.clone(), cid, request, since });
             }
             if writer.is_commit_due() {
                 writer.commit()?;
@@ -92,7 +96,7 @@ fn stated(writer: &Writer, archive: &Path) -> Result<(Stated, Stated), SidecarEr
 
 fn take(stated: &mut Stated, leaf: &[u8]) -> Result<(), SidecarError> {
     let view = super::own("a stored leaf", LeafView::decode(leaf))?;
-    if matches!(view.kind, 5..=7) {
+    if matches!(view.kind, 5..=7 | 20) {
         stated.take(&super::own("a stored leaf", view.body())?);
     }
     Ok(())

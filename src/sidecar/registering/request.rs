@@ -4,9 +4,10 @@ use uuid::Uuid;
 
 use super::rows::{Folded, Work};
 use crate::core::origin::Origin;
-use crate::core::rows::{LogRow, PinRow};
+use crate::core::rows::{AnchorRow, LogRow, PinRow};
 use crate::registry::{Fence, Receipt, Registrar};
 use crate::sidecar::error::SidecarError;
+use crate::sidecar::outbox::Task;
 
 /// What is sent.
 pub(super) enum Request {
@@ -14,6 +15,7 @@ pub(super) enum Request {
     Again { request: Uuid, drops_rows: bool },
     Segment { work: Box<Work>, from: Option<Fence>, to: Fence, report: Box<Report> },
     Pins { pins: Vec<PinRow>, request: Uuid, names: Vec<(u64, String)> },
+    Anchors { anchors: Vec<AnchorRow>, request: Uuid, tasks: Vec<(u64, Task)> },
     Heartbeat(Box<Report>),
 }
 
@@ -25,6 +27,8 @@ pub(super) enum Done {
     Registered { segment: u64, receipt: Receipt, fence: Fence },
     /// It knows of pins: segment and task name of each.
     Pins(Vec<(u64, String)>),
+    /// It knows of anchors: segment and task of each.
+    Anchors(Vec<(u64, Task)>),
     /// It took the heartbeat.
     Heard,
     /// It can be given all segments.
@@ -70,6 +74,10 @@ impl Request {
             Request::Pins { pins, request, names } => {
                 registrar.register_pins(&pins, request)?;
                 Ok(Done::Pins(names))
+            }
+            Request::Anchors { anchors, request, tasks } => {
+                registrar.register_anchors(&anchors, request)?;
+                Ok(Done::Anchors(tasks))
             }
             Request::Heartbeat(report) => {
                 registrar.heartbeat(&report.log, report.request)?;

@@ -125,6 +125,9 @@ impl Work {
         }
         registrar.register_entries(&Fold::take_entries(&mut rows), self.request)?;
         fold.end(&sealed, &mut rows).map_err(told)?;
+        for segment in &rows.anchored {
+            rows.anchors.extend(super::anchors::rows_of(&self.archive, *segment)?);
+        }
         registrar.end_segment(&rows, self.request)?;
         Ok(receipt)
     }

@@ -59,6 +59,14 @@ pub(super) fn write(built: &mut Built<BufWriter<File>>, files: &Files) -> Result
     durable(&files.proof, |out| built.write_proof(pages, out).map(|_| true))
 }
 
+/// Writes an anchor file over an older one, if there is one, and makes it durable.
+///
+/// # Errors
+/// `File` where the disk fails: the older one is still there.
+pub(in crate::sidecar) fn write_anchor(path: &Path, car: &[u8]) -> Result<(), SidecarError> {
+    durable(path, |out| out.write_all(car).map(|()| true))
+}
+
 /// Writes a file under a temporary name, syncs it, gives it its name, and syncs the directory. `write` says whether
 /// there is anything to keep; if not, a file of that name is removed.
 fn durable(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<bool>) -> Result<(), SidecarError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use super::super::contested::{self, GroupMark};
 use super::super::known::{Known, SharedKnown};
 use super::super::reader::{count_people, first_part};
 use super::super::topics::{self, TopicRow};
@@ -148,7 +149,14 @@ impl Writer {
         writer.tree = state.tree.clone();
         writer.prev = state.prev;
         writer.topics = Topics::new(topics);
-        writer.known = Arc::new(Mutex::new(Known { topics: writer.topics.clone(), positions }));
+        let marks = writer.journal.rows(contested::ROW_PREFIX)?;
+        let alone = marks
+            .iter()
+            .filter_map(GroupMark::read)
+            .filter(|(_, mark)| mark.is_alone)
+            .map(|(place, _)| place)
+            .collect();
+        writer.known = Arc::new(Mutex::new(Known { topics: writer.topics.clone(), positions, alone }));
         if let Some(counts) = writer.journal.row(ROW_COUNTS)? {
             writer.counts = serde_json::from_slice(&counts).unwrap_or_default();
         }

@@ -16,7 +16,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 const VERSION: &str = "4.3.1";
@@ -199,6 +199,35 @@ impl Kafka {
         });
     }
 
+    /// Sets several options of a topic at once: setting one alone would reset the others.
+    pub(crate) fn set_topic_options(&self, name: &str, values: &[(&str, &str)]) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(name));
+        let config = values.iter().fold(config, |config, (option, value)| config.set(option, value));
+        self.admin(async |admin, options| {
+            let results = admin.alter_configs([&config], options).await.expect("an answer");
+            results.into_iter().for_each(|result| drop(result.expect("set")));
+        });
+    }
+
+    /// Waits until compaction has taken a record of the topic, which `touch` makes it look at.
+    pub(crate) fn wait_compacted(&self, topic: &str, touch: impl Fn()) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            touch();
+            let consumer: BaseConsumer = self.client().set("group.id", "looks").create().expect("a client");
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(topic, 0, Offset::Beginning).expect("an offset");
+            consumer.assign(&list).expect("assigned");
+            let first = consumer.poll(Duration::from_secs(10)).expect("a record").expect("read");
+            if first.offset() > 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "topic {topic} is not compacted");
+            // The pace of looking.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// Deletes what lies before an offset, as retention does.
     pub(crate) fn delete_records(&self, topic: &str, partition: i32, before: i64) {
         let mut list = TopicPartitionList::new();
@@ -259,7 +288,7 @@ pub(crate) fn values(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}-{number}")).collect()
 }
 
-fn libs() -> String {
+pub(super) fn libs() -> String {
     let peers = std::env::var_os("PINFOLD_PEERS").map_or_else(
         || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache/pinfold-peers"),
         PathBuf::from,
@@ -269,20 +298,20 @@ fn libs() -> String {
     format!("{}/*", libs.display())
 }
 
-fn java(args: &[&str]) -> Command {
+pub(super) fn java(args: &[&str]) -> Command {
     let mut java = Command::new("java");
     java.args(["-XX:TieredStopAtLevel=1", "-cp", &libs()]).args(args);
     java
 }
 
-fn run(command: &mut Command) {
+pub(super) fn run(command: &mut Command) {
     let output = command.output().expect("a program");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// Ports that were free a moment ago, all different.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub(super) fn free_ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
@@ -317,7 +346,7 @@ fn write_configuration(dir: &Path, plain: u16, tls: u16, controller: u16) {
          transaction.state.log.num.partitions=1\n\
          share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\n\
-         auto.create.topics.enable=false\n\
+         auto.create.topics.enable=false\nlog.cleaner.backoff.ms=300\n\
          broker.session.timeout.ms=1000\nbroker.heartbeat.interval.ms=200\n"
     );
     fs::write(dir.join("server.properties"), server).expect("a file");

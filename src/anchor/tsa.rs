@@ -1,0 +1,177 @@
+//! A time-stamp authority, asked over HTTP: when did this checkpoint exist?
+//!
+//! One call is one query with a nonce of its own. Only a token that verifies up to the roots of the configuration is
+//! taken, so what is archived can be checked in ten years with nothing but those roots. Every answer is bounded in time
+//! and bytes, and no redirect is followed. Spec: RFC 3161 section 3.4.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::redirect::Policy as Redirects;
+use reqwest::{Response, StatusCode};
+
+use super::witness::reason;
+use super::{AnchorError, AnchorKind, Answer, Authority, Released, Said};
+use crate::core::hash::Hash;
+use crate::core::seq::Size;
+use crate::core::timestamp::{Query, RANDOM_BYTES, Rejected, Roots, Vouched};
+
+const QUERY_TYPE: &str = "application/timestamp-query";
+const REPLY_TYPE: &str = "application/timestamp-reply";
+
+/// An authority of the configuration.
+#[derive(Clone)]
+pub struct Tsa {
+    name: String,
+    url: reqwest::Url,
+    roots: Roots,
+    http: reqwest::Client,
+}
+
+/// An authority that cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BadTsa {
+    /// Not an address of the web.
+    #[error("`{url}`: not of the form http(s)://host/path")]
+    Url {
+        /// The address.
+        url: String,
+    },
+    /// No client could be made.
+    #[error("no HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// A token that holds, and what it says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stamped {
+    /// The DER TimeStampToken.
+    pub token: Vec<u8>,
+    /// Who says when.
+    pub vouched: Vouched,
+}
+
+impl Tsa {
+    /// The authority at this address, whose tokens must lead to one of `roots`; no query takes longer than `timeout`.
+    ///
+    /// # Errors
+    /// The address is none, or the system gives no client.
+    pub fn new(name: &str, url: &str, roots: Roots, timeout: Duration) -> Result<Tsa, BadTsa> {
+        let parsed = reqwest::Url::parse(url).ok();
+        let is_sound = |url: &reqwest::Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && (url.username(), url.password()) == ("", None)
+                && (url.query(), url.fragment()) == (None, None)
+        };
+        let Some(parsed) = parsed.filter(is_sound) else { return Err(BadTsa::Url { url: url.to_owned() }) };
+        let http = reqwest::Client::builder()
+            .timeout(timeout)
+            .connect_timeout(timeout)
+            .redirect(Redirects::none())
+            .user_agent(concat!("pinfold/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Tsa { name: name.to_owned(), url: parsed, roots, http })
+    }
+
+    /// Asks for a token over `note`, a checkpoint of this size.
+    ///
+    /// # Errors
+    /// `Retry` where it was not reached or answers that it failed, `Refused` where it says no, `Untrue` where its token
+    /// does not hold.
+    pub async fn stamp(&self, note: &str, size: Size) -> Result<Stamped, AnchorError> {
+        let random = rand::random::<[u8; RANDOM_BYTES]>();
+        let query = Query::new(Hash::of(note.as_bytes()), random).map_err(|rejected| self.judged(size, &rejected))?;
+        let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, QUERY_TYPE).header(ACCEPT, REPLY_TYPE);
+        let response = request.body(query.bytes().to_vec()).send().await;
+        let response = response.map_err(|error| self.retry(size, reason(&error)))?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            return Err(self.refusal(size, status));
+        }
+        let reply = bounded(response).await.map_err(|why| self.retry(size, why))?;
+        let (token, der) = query.accept(&reply).map_err(|rejected| self.judged(size, &rejected))?;
+        let vouched = token.vouched_by(&self.roots).map_err(|rejected| self.judged(size, &rejected))?;
+        Ok(Stamped { token: der, vouched })
+    }
+
+    /// An answer without a token, or with one that does not hold.
+    fn judged(&self, size: Size, rejected: &Rejected) -> AnchorError {
+        let (authority, doing) = (self.name.clone(), doing(size));
+        match rejected {
+            Rejected::Refused { why } => {
+                let hint = "does this authority stamp SHA-256 for anyone? ask its operator".to_owned();
+                AnchorError::Refused { authority, doing, why: why.clone(), hint }
+            }
+            Rejected::UnknownAuthority { .. } => {
+                let hint = format!("put the root its operator publishes into `roots` of [timestamp.{}]", self.name);
+                AnchorError::Untrue { authority, doing, fault: rejected.to_string(), hint }
+            }
+            _ => {
+                let hint = format!(
+                    "is {} a time-stamp authority (RFC 3161)? `docs/time.md` says what is not supported",
+                    self.url
+                );
+                AnchorError::Untrue { authority, doing, fault: rejected.to_string(), hint }
+            }
+        }
+    }
+
+    fn refusal(&self, size: Size, status: StatusCode) -> AnchorError {
+        let is_passing =
+            status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        if is_passing {
+            return self.retry(size, status.to_string());
+        }
+        let hint = match status.is_redirection() {
+            true => format!("put the address it redirects to into `url` of [timestamp.{}]", self.name),
+            false => format!("is {} where its operator wants queries?", self.url),
+        };
+        AnchorError::Refused { authority: self.name.clone(), doing: doing(size), why: status.to_string(), hint }
+    }
+
+    fn retry(&self, size: Size, why: String) -> AnchorError {
+        let hint = format!("it is tried again; is {} reachable from here?", self.url);
+        AnchorError::Retry { authority: self.name.clone(), doing: doing(size), why, hint }
+    }
+}
+
+impl Authority for Tsa {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> AnchorKind {
+        AnchorKind::Tsa
+    }
+
+    fn attest<'a>(&'a self, released: &'a Released) -> Answer<'a, Said> {
+        Box::pin(async move {
+            let stamped = self.stamp(&released.note, released.head.size).await?;
+            Ok(Said::Stamped(stamped.token))
+        })
+    }
+}
+
+impl fmt::Debug for Tsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tsa").field("name", &self.name).field("url", &self.url.as_str()).finish_non_exhaustive()
+    }
+}
+
+fn doing(size: Size) -> String {
+    format!("stamping size {size}")
+}
+
+/// Reads at most as much as an answer may have.
+async fn bounded(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| reason(&error))? {
+        if bytes.len() + chunk.len() > Query::REPLY_BYTES_MAX {
+            return Err(format!("an answer of more than {} bytes", Query::REPLY_BYTES_MAX));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
