@@ -139,6 +139,8 @@ pub(super) enum Command {
     Timestamp(Timestamp),
     /// Audit an archive from its bytes; without an argument the configured log, its archive and registries.
     Verify(Verify),
+    /// Write an evidence bundle of a range of entries: one file that anyone checks with `check`, or with Python.
+    Export(Export),
     /// Prove an entry, or that one checkpoint continues another: a file that anyone checks with `check`.
     Prove(Prove),
     /// Check a proof or an evidence tar: with vkeys alone, no configuration and no network.
@@ -335,6 +337,29 @@ pub(super) struct Verify {
     /// Exit 0 instead of 10 where nothing outside the archive confirms it.
     #[arg(long)]
     pub(super) allow_unanchored: bool,
+}
+
+/// `export`
+#[derive(clap::Args, Debug)]
+pub(super) struct Export {
+    /// The entries from A until before B.
+    #[arg(long, value_name = "A..B", conflicts_with_all = ["from", "to"], required_unless_present = "from")]
+    pub(super) range: Option<String>,
+    /// The entries recorded from this time on, as far as the log states times in clear.
+    #[arg(long, value_name = "T", requires = "to")]
+    pub(super) from: Option<String>,
+    /// Until before this time.
+    #[arg(long, value_name = "T", requires = "from")]
+    pub(super) to: Option<String>,
+    /// Where to write it.
+    #[arg(short, long, value_name = "X.evidence.tar")]
+    pub(super) output: PathBuf,
+    /// Open this part of each entry that has it, for whoever gets the file: 0 the operator's, 1 the first person's.
+    #[arg(long, value_name = "PART", requires = "reason_file")]
+    pub(super) disclose: Option<u32>,
+    /// A file with the reason why they are opened, or `-`.
+    #[arg(long, value_name = "F", requires = "disclose")]
+    pub(super) reason_file: Option<PathBuf>,
 }
 
 /// `prove`
