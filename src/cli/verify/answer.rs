@@ -81,14 +81,14 @@ pub(in crate::cli) fn lines(report: &Report) -> Vec<String> {
         lines.push(format!("  root {root}"));
     }
     for check in &report.checks {
-        lines.push(format!("  {:<8} {}  {}", check.status.as_str(), check.name, check.detail));
+        lines.push(format!("  {:<8} {}  {}", check.status.as_str(), check.name, plain(&check.detail)));
     }
     lines.extend(report.findings.iter().map(finding_text));
     let more = report.findings_total.saturating_sub(report.findings.len() as u64);
     if more > 0 {
         lines.push(format!("  and {more} more findings (--findings-max)"));
     }
-    lines.extend(stamps::newest(report));
+    lines.extend(stamps::newest(report).iter().map(|line| plain(line)));
     lines.extend(report.unproven.iter().map(|what| format!("  unproven: {what}")));
     match (&report.fresh, report.exit) {
         (Some(fresh), _) => lines.push(format!("  confirmed by {} at size {}", fresh.source, fresh.size)),
