@@ -61,7 +61,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     parse(path, &text, &variables)
 }
 
-fn parse(path: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
+/// Reads `text` as the file at `path`, with these variables over it: no file and no environment is looked at.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn parse(path: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
     let mut config: Config = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
     let mut table: toml::Table = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
     let mut from = BTreeMap::new();
@@ -288,6 +292,9 @@ fn resolve(config: &mut Config, base: &Path) {
             Registry::Snowflake(snowflake) => at(&mut snowflake.private_key_file),
         }
     }
+    for authority in config.timestamp.values_mut() {
+        at(&mut authority.roots);
+    }
 }
 
 fn validate(config: &Config) -> Result<(), ConfigError> {
@@ -295,6 +302,7 @@ fn validate(config: &Config) -> Result<(), ConfigError> {
         .map_err(|refused| ConfigError::value("log.origin", refused.what, Some("like example.com/audit/main")))?;
     let names = config.source.keys().map(|name| ("source", name));
     let names = names.chain(config.pin.keys().map(|name| ("pin", name)));
+    let names = names.chain(config.timestamp.keys().map(|name| ("timestamp", name)));
     for (table, name) in names.chain(config.registry.keys().map(|name| ("registry", name))) {
         let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if name.is_empty() || name.len() > 64 || !name.chars().all(sound) {

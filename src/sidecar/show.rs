@@ -16,17 +16,7 @@ impl Sidecar {
     /// # Errors
     /// A halt where what is stored does not read; `File` where the archive lacks it.
     pub fn show(&self, seq: Seq) -> Result<Option<Value>, SidecarError> {
-        let state = self.writer.journal.state();
-        if seq >= state.size().next_seq() {
-            return Ok(None);
-        }
-        let bytes = if seq >= state.kept_from {
-            let mut leaves = self.writer.journal.leaves(seq, seq.size())?;
-            leaves.next().transpose()?.map(|entry| entry.leaf)
-        } else {
-            self.archived(seq, false)?.map(|entry| entry.leaf)
-        };
-        let Some(bytes) = bytes else { return Ok(None) };
+        let Some(bytes) = self.leaf(seq)? else { return Ok(None) };
         let leaf = own("a stored leaf", Leaf::decode(&bytes))?;
         let segment = self.segment_of(seq)?;
         let topic = leaf.src.and_then(|src| self.writer.topics().get(src.topic_no));
@@ -42,6 +32,22 @@ impl Sidecar {
             shown.insert("seal_cid".to_owned(), json!(segment.map(|row| row.seal.to_string())));
         }
         Ok(Some(shown))
+    }
+
+    /// The bytes of the leaf at `seq`; `None` where the log has none.
+    ///
+    /// # Errors
+    /// As `show`.
+    pub(super) fn leaf(&self, seq: Seq) -> Result<Option<Vec<u8>>, SidecarError> {
+        let state = self.writer.journal.state();
+        if seq >= state.size().next_seq() {
+            return Ok(None);
+        }
+        if seq < state.kept_from {
+            return Ok(self.archived(seq, false)?.map(|entry| entry.leaf));
+        }
+        let mut leaves = self.writer.journal.leaves(seq, seq.size())?;
+        Ok(leaves.next().transpose()?.map(|entry| entry.leaf))
     }
 
     fn segment_of(&self, seq: Seq) -> Result<Option<SealRow>, SidecarError> {
