@@ -35,6 +35,8 @@ mod registry;
 mod released;
 mod run;
 mod tiles;
+mod timestamp;
+mod token;
 mod topic;
 mod verify;
 mod witness;
@@ -110,11 +112,13 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
             }
             journal::stage(global, &Request::Prune { dry_run: *dry_run }, output)
         }
+        Command::Timestamp(timestamp) => timestamp::run(global, timestamp, output),
         Command::Verify(verify) => verify::run(global, verify, output),
         Command::Export(export) => export::run(global, export, output),
         Command::Prove(prove) => prove::run(global, prove, output),
         Command::Check(check) => check::run(check, output),
         Command::Tiles(command) => tiles::run(global, command, output),
+        Command::Token(command) => token::run(global, command, output),
         Command::Show { seq } => journal::show(global, *seq, output),
         Command::Query(query) => query::run(global, query, output),
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild, output),

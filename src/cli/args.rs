@@ -135,6 +135,8 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Ask the time-stamp authorities of the configuration about the newest checkpoint that may be shown.
+    Timestamp(Timestamp),
     /// Audit an archive from its bytes; without an argument the configured log, its archive and registries.
     Verify(Verify),
     /// Write an evidence bundle of a range of entries: one file that anyone checks with `check`, or with Python.
@@ -146,6 +148,9 @@ pub(super) enum Command {
     /// The log as tlog-tiles, for monitors, witnesses and web servers.
     #[command(subcommand)]
     Tiles(Tiles),
+    /// Who may read over HTTP.
+    #[command(subcommand)]
+    Token(Token),
     /// One entry, as anyone may see it.
     Show {
         /// Its place in the log.
@@ -272,6 +277,17 @@ pub(super) struct Revoke {
     pub(super) output: Option<PathBuf>,
 }
 
+/// `timestamp`
+#[derive(clap::Args, Debug)]
+pub(super) struct Timestamp {
+    /// Where checkpoint and tokens are written, to be kept apart from the archive; what is there is kept.
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: PathBuf,
+    /// Ask this authority only; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Vec<String>,
+}
+
 /// `verify`
 #[derive(clap::Args, Debug)]
 pub(super) struct Verify {
@@ -390,6 +406,26 @@ pub(super) enum Tiles {
     Export {
         /// Where: a directory of its own.
         dir: PathBuf,
+    },
+}
+
+/// `token`
+#[derive(Subcommand, Debug)]
+pub(super) enum Token {
+    /// Make one; it is printed once. A running sidecar takes it after SIGHUP.
+    Add {
+        /// Whom or what it is for.
+        name: String,
+        /// What it may do; `auditor` reads.
+        #[arg(long, default_value = "auditor")]
+        role: String,
+    },
+    /// Those there are, without the secrets.
+    List,
+    /// Take one away. A running sidecar refuses it after SIGHUP.
+    Revoke {
+        /// Its id, as `list` has it.
+        id: String,
     },
 }
 

@@ -19,6 +19,7 @@ mod anchoring;
 mod binary;
 mod bodies;
 mod bundle;
+mod decoders;
 mod demo;
 mod dependencies;
 mod deploy;
@@ -33,6 +34,7 @@ mod feeding;
 mod fixtures;
 mod fleet;
 mod footprint;
+mod http;
 mod idle;
 mod journal;
 mod keys;
@@ -63,6 +65,8 @@ mod soak;
 #[path = "../harness/stub_witness.rs"]
 mod stub_witness;
 mod surface;
+#[path = "../harness/decoders.rs"]
+mod targets;
 mod tidy;
 mod tiles;
 mod timestamp;
