@@ -93,7 +93,7 @@ fn revoke(global: &Global, revoke: &Revoke, output: &Output) -> Result<u8, Failu
         refuse_existing(path)?;
     }
     let note = match (&revoke.note, &revoke.recovery_key) {
-        (Some(note), _) => std::fs::read_to_string(note).map_err(|e| Failure::file("reading", note, &e))?,
+        (Some(note), _) => std::fs::read_to_string(note).map_err(|e| unread(note, &e))?,
         (None, Some(key)) => {
             let key = own_recovery_key(&config, key, global)?;
             sign_note(&prepare(&config, global)?, &[&key])
@@ -127,7 +127,7 @@ fn prepared(path: &Path) -> String {
 
 /// Signs a prepared text with the recovery key, where that key is: no configuration, no log.
 fn sign(text: &Path, key: &Path, to: Option<&Path>, output: &Output) -> Result<u8, Failure> {
-    let read = std::fs::read_to_string(text).map_err(|e| Failure::file("reading", text, &e))?;
+    let read = std::fs::read_to_string(text).map_err(|e| unread(text, &e))?;
     let note = sign_note(&read, &[&recovery_key(key, &read)?]);
     let to = to.ok_or_else(|| Failure::usage("--sign needs -o, where the note goes").hint("add -o signed.note"))?;
     write_new(to, note.as_bytes())?;
@@ -155,7 +155,7 @@ fn own_recovery_key(config: &Config, path: &Path, global: &Global) -> Result<Ske
 }
 
 fn read_recovery_key(path: &Path, origin: &Origin) -> Result<Skey, Failure> {
-    let pem = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| Failure::file("reading", path, &e))?;
+    let pem = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| unread(path, &e))?;
     let key = Skey::from_pkcs8_pem(&recovery_name(origin), &pem);
     key.map_err(|_| Failure::new(2, "key", format!("{}: not an Ed25519 key in PKCS#8 PEM", path.display())))
         .map_err(|failure| failure.hint("`pinfold init` wrote the recovery key as keys/recovery.key"))
@@ -180,6 +180,10 @@ fn publish(config: &Config, to: Option<&Path>, mut answer: Value, output: &Outpu
             to.display()
         )
     })
+}
+
+fn unread(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::file("reading", path, error).hint("`pinfold key revoke --help` says which files it takes")
 }
 
 fn refuse_existing(path: &Path) -> Result<(), Failure> {
