@@ -6,6 +6,7 @@
 
 mod adopting;
 mod anchoring;
+mod attaching;
 mod auditing;
 mod beside;
 mod committer;
@@ -17,6 +18,7 @@ mod error;
 mod feeding;
 mod fold;
 mod halting;
+mod handover;
 mod intake;
 mod known;
 mod lane;
@@ -54,6 +56,7 @@ pub use disclosing::Disclosed;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
+pub use handover::{HandedOver, HandoverError, KeyView, LogKeys};
 pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
 pub use pause::Pause;
@@ -69,7 +72,7 @@ pub use writer::{Opening, Writer};
 use crate::archive::Pinner;
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
-use crate::ingest::{Budget, Source};
+use crate::ingest::Budget;
 use crate::registry::Registrar;
 use anchoring::Anchoring;
 use auditing::Auditing;
@@ -182,25 +185,6 @@ impl Sidecar {
         };
         sidecar.meet_newcomers()?;
         Ok(sidecar)
-    }
-
-    /// The positions a source of these topics asks for.
-    pub fn positions(&self, rules: &Arc<[TopicRule]>) -> PositionView {
-        PositionView::new(self.writer.known(), Arc::clone(rules))
-    }
-
-    /// Begins to fold what `source` delivers.
-    pub fn attach(&mut self, source: Box<dyn Source>, rules: Arc<[TopicRule]>) {
-        let (identity, limits) = (self.settings.identity, self.settings.limits);
-        self.intakes.push(Intake::new(source, rules, identity, limits));
-    }
-
-    /// Goes on with other clients of the same targets and registries, and lets sources connect anew: secrets changed.
-    pub fn reconnect(&mut self, pinners: Vec<Arc<dyn Pinner>>, registrars: Vec<Arc<dyn Registrar>>) {
-        self.auditing.reconnect(&pinners);
-        self.pinning.reconnect(pinners);
-        self.registering.reconnect(registrars);
-        self.intakes.iter_mut().for_each(|intake| intake.source().reconnect());
     }
 
     /// One bounded unit of work.

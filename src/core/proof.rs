@@ -4,6 +4,7 @@
 //! leaf's parts says. Both are checked with public keys alone. Not what belongs together in a tar: that is
 //! [`evidence`]. Spec: c2sp.org/tlog-proof; format.md, Segment, "Disclosure".
 
+pub mod bundle;
 pub mod consistency;
 pub mod erasure;
 pub mod evidence;
@@ -127,6 +128,11 @@ impl Proof {
     pub fn check_opening(&self) -> Result<(), Refused> {
         let head = self.statement()?.head;
         self.check_under(&head).map(|_| ())
+    }
+
+    /// Whether it opens a part.
+    pub fn discloses(&self) -> bool {
+        matches!(self.extra, Extra::Disclosure(_))
     }
 
     /// Reads the checkpoint; nothing is verified.

@@ -40,6 +40,7 @@ impl Sidecar {
         self.catch_up()?;
         let mut worked = self.take_answers(now)?;
         worked |= self.seal(now)?;
+        self.retire_keys();
         if self.is_look_due(now) {
             worked |= self.observe(now)?;
             self.writer.commit()?;

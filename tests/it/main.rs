@@ -18,6 +18,7 @@ mod anchoring;
 #[path = "../harness/binary.rs"]
 mod binary;
 mod bodies;
+mod bundle;
 mod decoders;
 mod demo;
 mod dependencies;
@@ -27,13 +28,16 @@ mod doctor;
 mod drill;
 #[path = "../harness/embedded.rs"]
 mod embedded;
+mod export;
 mod faults;
 mod feeding;
 mod fixtures;
 mod fleet;
 mod footprint;
+mod http;
 mod idle;
 mod journal;
+mod keys;
 mod leftover;
 mod line;
 mod log_parts;
