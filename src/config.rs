@@ -12,6 +12,7 @@ mod registry;
 mod secret;
 mod source;
 mod template;
+mod timestamp;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -21,13 +22,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use load::{CameFrom, Loaded, config_path, load, wants_no_color};
+pub use load::{CameFrom, Loaded, config_path, load, parse, wants_no_color};
 pub use pin::{Contents, Folder, Kubo, Network, Pin};
 pub use quantity::{ByteCount, Delay};
 pub use registry::{Ddl, Registry, Snowflake, Sqlite};
 pub use secret::{MASK, Secret};
 pub use source::{Assignment, Decode, Kafka, Source, Topic};
 pub use template::template;
+pub use timestamp::Timestamp;
 pub use witness::{Mode, Witness};
 
 /// Everything a log is run with. Paths are absolute or relative to the working directory once loaded.
@@ -66,10 +68,13 @@ pub struct Config {
     /// Where segments are registered, by name.
     #[serde(default)]
     pub registry: BTreeMap<String, Registry>,
+    /// Who is asked when a checkpoint existed, by name.
+    #[serde(default)]
+    pub timestamp: BTreeMap<String, Timestamp>,
     /// Who cosigns checkpoints.
     #[serde(default)]
     pub witness: Option<Witness>,
-    /// Health and metrics.
+    /// Health, metrics and the read API.
     #[serde(default)]
     pub http: Http,
 }
@@ -267,18 +272,20 @@ pub enum Keep {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// The address of health and metrics, empty for none.
+    /// The address of health, metrics and the read API, empty for none.
     pub listen: String,
-    /// An address for health and metrics alone, empty for none.
+    /// An address for health and metrics alone, in clear, empty for none.
     pub health_listen: String,
-    /// Reserved for the read API; must be empty.
-    pub tls_cert: String,
-    /// Reserved for the read API; must be empty.
-    pub tls_key: String,
-    /// Reserved for the read API; must be empty.
-    pub client_ca: String,
-    /// Reserved for the read API; must be empty.
-    pub tokens: String,
+    /// The certificate of `listen`, PEM, its chain behind it; absent: no TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// The authorities whose client certificates may read, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// The tokens that may read, by their hashes; `pinfold token` writes it.
+    pub tokens: Option<PathBuf>,
+    /// Requests a second from one address, at most.
+    pub requests_per_second_max: u32,
 }
 
 /// What an absent key means.
@@ -318,6 +325,9 @@ mod defaults {
     }
     pub(super) fn call_timeout() -> Delay {
         Delay::from_secs(60)
+    }
+    pub(super) fn query_timeout() -> Delay {
+        Delay::from_secs(15)
     }
     pub(super) fn witness_timeout() -> Delay {
         Delay::from_secs(15)
@@ -392,14 +402,14 @@ impl Default for Local {
 
 impl Default for Http {
     fn default() -> Http {
-        let empty = String::new;
         Http {
             listen: "127.0.0.1:7410".into(),
-            health_listen: empty(),
-            tls_cert: empty(),
-            tls_key: empty(),
-            client_ca: empty(),
-            tokens: empty(),
+            health_listen: String::new(),
+            tls_cert: None,
+            tls_key: None,
+            client_ca: None,
+            tokens: Some("keys/tokens.toml".into()),
+            requests_per_second_max: 200,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What commands print: text for people, or one JSON object (NDJSON for lists) on stdout and nothing else.
 
+mod bar;
+
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;

@@ -30,6 +30,8 @@ use crate::core::note::Vkey;
 use crate::core::origin::Origin;
 use crate::core::rules::Fault;
 
+pub(super) use stamps::read_roots;
+
 use files::Files;
 use journal::Journal;
 use keys::Keys;
@@ -100,9 +102,13 @@ impl Source {
         let dir = match (verify.paths.as_slice(), config) {
             ([], Some(config)) => config.log.data.join("archive"),
             ([dir], _) if dir.is_dir() => archive_of(dir),
-            (paths, _) => return Ok(Source::Files { files: Files::of_files(paths)?, dir: None }),
+            (paths, _) => return Ok(Source::files(Files::of_files(paths)?, None, global)),
         };
-        Ok(Source::Files { files: Files::of_dir(&dir)?, dir: Some(dir) })
+        Ok(Source::files(Files::of_dir(&dir)?, Some(dir), global))
+    }
+
+    fn files(files: Files, dir: Option<PathBuf>, global: &Global) -> Source {
+        Source::Files { files: files.within(global.timeout), dir }
     }
 
     fn archive(&self) -> &dyn Archive {
@@ -244,8 +250,9 @@ fn vkeys_of(path: &Path) -> Result<Vec<Vkey>, Failure> {
 /// What the verifier holds.
 fn input(verify: &args::Verify, config: Option<&Config>, is_own: bool) -> Result<AuditInput, Failure> {
     let mut input = AuditInput { findings_max: verify.findings_max, ..AuditInput::default() };
-    let keys = config.map(|config| config.log.key_file.with_extension("vkey"));
-    let own = keys.filter(|path| verify.vkey.is_empty() && path.is_file());
+    let own = config.map(|config| &config.log.key_file).filter(|_| verify.vkey.is_empty());
+    let own = own.map(|file| [file.with_extension("vkey"), file.with_file_name("recovery.vkey")]);
+    let own: Vec<PathBuf> = own.into_iter().flatten().filter(|path| path.is_file()).collect();
     (input.vkeys, input.recovery) = vkeys(verify.vkey.iter().chain(&own))?;
     let configured = config.filter(|_| is_own).and_then(|config| config.witness.as_ref());
     let policy = match &verify.witness_policy {
@@ -286,9 +293,9 @@ pub(super) fn audit(
 ) -> Result<Report, Failure> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let wrong_call = |refused: Refused| Failure::usage(format!("a note in hand: {}", refused.what));
+    let bar = output.bar("segments", segments);
     let report = crate::archive::audit(archive, segments, input, threads, |audit| {
-        output.progress(&format!("{} of {segments} segments, {} entries", audit.next_segment(), audit.size()));
+        bar.at(audit.next_segment(), || format!(", {} entries", audit.size()));
     });
-    output.progress("");
     report.map_err(wrong_call)
 }

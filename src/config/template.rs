@@ -108,18 +108,24 @@ required = true
 # timeout = "60s"
 # required = true
 
+# [timestamp.first]             # an RFC 3161 authority; name several, of different owners
+# url = "http://timestamp.example.com/"
+# roots = "keys/first-roots.pem" # what its tokens must lead to
+# timeout = "15s"
+
 # [witness]
 # policy_file = "keys/witness.policy"     # c2sp.org/tlog-policy, with the witnesses' addresses; or policy = "..."
 # mode = "fail-open"            # or "fail-closed": nothing is registered until the quorum signs
 # timeout = "15s"
 
 [http]
-listen = "127.0.0.1:7410"       # /livez /readyz /metrics; "" for none
-health_listen = ""
-tls_cert = ""                   # this and the next three are reserved for the read API
-tls_key = ""
-client_ca = ""
-tokens = ""
+listen = "127.0.0.1:7410"       # /livez /readyz /metrics for all, the read API by token; "" for none
+health_listen = ""              # /livez /readyz /metrics alone, in clear
+# tls_cert = "keys/http.pem"    # the chain of `listen`; reread on SIGHUP, as the next two and the tokens
+# tls_key = "keys/http.key"
+# client_ca = "keys/clients.pem"        # whose client certificates may read
+tokens = "keys/tokens.toml"     # `pinfold token add` writes it; only hashes are in it
+requests_per_second_max = 200   # from one address
 "#;
 
 #[cfg(test)]
@@ -148,5 +154,6 @@ mod tests {
         });
         let config = read(&lines.collect::<Vec<_>>().join("\n"));
         assert_eq!((config.source.len(), config.pin.len(), config.registry.len()), (1, 2, 2));
+        assert_eq!(config.timestamp.len(), 1);
     }
 }

@@ -15,6 +15,7 @@ mod payload;
 pub mod places;
 mod report;
 mod sample;
+mod unproven;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -48,6 +49,17 @@ pub enum File {
     Payload,
     /// `NNNNNN.anchor.car`
     Anchor,
+}
+
+impl File {
+    /// How findings name it.
+    pub fn place(self) -> &'static str {
+        match self {
+            File::Proof => "proof file",
+            File::Payload => "payload file",
+            File::Anchor => "anchor",
+        }
+    }
 }
 
 /// Where the files are. The audit reads each once from its start, and a proof again only where a head within a
@@ -121,6 +133,8 @@ pub struct Audit<'a> {
     /// The notes in hand that verify; with those of the log, where the verifier holds the recovery key.
     revocations: Vec<Revocation>,
     rules: LogRules,
+    /// Every key that signed a checkpoint: a log has few, and a segment only says which.
+    signers: Vec<Vkey>,
     origin: Option<Origin>,
     /// The tree so far, unless a segment was lost.
     tree: Option<Tree>,
@@ -146,10 +160,20 @@ struct Joined {
     root: Option<Hash>,
     /// The SHA-256 of its checkpoint, which a time stamp is over.
     checkpoint: Hash,
-    /// Who signed its checkpoint, if that verified.
-    key: Option<Vkey>,
+    signer: Signer,
     /// Some kind 5 names its seal and payload.
     is_named: bool,
+}
+
+/// Who signed the checkpoint of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Signer {
+    /// One of [`Audit::signers`], verified.
+    Known(usize),
+    /// The entry that would name the key is missing, and the verifier does not hold it: nothing can be said.
+    Unknown,
+    /// Nobody who may: there is a finding.
+    Refused,
 }
 
 impl<'a> Audit<'a> {
@@ -171,6 +195,7 @@ impl<'a> Audit<'a> {
             input,
             revocations: revocations?,
             rules: LogRules::new(),
+            signers: Vec::new(),
             origin: None,
             tree: Some(Tree::new()),
             last: Some(Hash::ZERO),
@@ -224,6 +249,23 @@ impl<'a> Audit<'a> {
                 let fault = Fault::of(Code::BlockMissing, "payload file", "a file, or an entry that prunes it", "none");
                 self.findings.add(Some(segment), fault);
             }
+        }
+    }
+
+    /// Notes the key that signed a checkpoint.
+    fn signed_by(&mut self, key: Vkey) -> Signer {
+        let known = self.signers.iter().position(|signer| *signer == key);
+        Signer::Known(known.unwrap_or_else(|| {
+            self.signers.push(key);
+            self.signers.len() - 1
+        }))
+    }
+
+    /// The key that signed the checkpoint of a segment, if that verified.
+    fn key_of(&self, joined: &Joined) -> Option<&Vkey> {
+        match joined.signer {
+            Signer::Known(signer) => self.signers.get(signer),
+            Signer::Unknown | Signer::Refused => None,
         }
     }
 

@@ -271,7 +271,11 @@ fn missing(what: &str) -> Refused {
     Refused::new(Code::BlockMissing, format!("car: {what}"))
 }
 
+/// A source that fails is no fault of the file, unless it says itself what is.
 fn unreadable(error: io::Error) -> Refused {
+    if let Some(refused) = Refused::carried_by(&error) {
+        return refused.clone();
+    }
     Refused::new(Code::Unreachable, format!("car: reading: {error}"))
 }
 

@@ -73,6 +73,41 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of their declaration.
+    pub const ALL: [Code; 31] = [
+        Code::LeafHash,
+        Code::ChainLink,
+        Code::SeqGap,
+        Code::RootMismatch,
+        Code::BadSignature,
+        Code::UnknownKey,
+        Code::RevokedKey,
+        Code::WrongOrigin,
+        Code::BadCosignature,
+        Code::BadTimestamp,
+        Code::OffsetGap,
+        Code::OffsetOverlap,
+        Code::BlockHash,
+        Code::BlockMissing,
+        Code::BlockExtra,
+        Code::FrameDigest,
+        Code::Commitment,
+        Code::SealLink,
+        Code::SegmentMissing,
+        Code::TailMissing,
+        Code::RolledBack,
+        Code::Forked,
+        Code::RegistryDiffers,
+        Code::RegistryMissing,
+        Code::RegistryExtra,
+        Code::RegistryDouble,
+        Code::UnsealedTail,
+        Code::NonCanonical,
+        Code::UnknownVersion,
+        Code::LimitExceeded,
+        Code::Unreachable,
+    ];
+
     /// The name scripts see.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -150,6 +185,12 @@ impl Refused {
         Refused { code, what: what.into() }
     }
 
+    /// The refusal that an error of a store carries, where it carries one: then it is the finding, and not that the store
+    /// could not be read.
+    pub fn carried_by(error: &std::io::Error) -> Option<&Refused> {
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    }
+
     /// The most frequent one: bytes a conforming writer would not have written.
     pub fn non_canonical(what: impl Into<String>) -> Refused {
         Refused::new(Code::NonCanonical, what)
@@ -174,5 +215,19 @@ mod tests {
         assert_eq!(verdict([Code::OffsetGap, Code::Forked], 10), 30);
         assert_eq!(verdict([Code::UnsealedTail], 0), 0);
         assert_eq!(verdict([], 10), 10);
+    }
+
+    #[test]
+    fn every_pair_of_codes_gives_the_worse_exit_of_the_two() {
+        let order = [40, 30, 20, 50, 10, 0];
+        let place = |exit: u8| order.iter().position(|known| *known == exit).unwrap();
+        for (a, b) in Code::ALL.iter().flat_map(|a| Code::ALL.iter().map(move |b| (*a, *b))) {
+            let worse = [a.exit(), b.exit(), Some(10)].into_iter().flatten().min_by_key(|exit| place(*exit));
+            assert_eq!(Some(verdict([a, b], 10)), worse, "{a} and {b}");
+        }
+        let mut names: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Code::ALL.len());
     }
 }

@@ -21,6 +21,8 @@ use pinfold::core::segment::read::Proof;
 use rusqlite::Connection;
 use serde_json::Value;
 
+pub(crate) use pieces::blocks;
+
 use crate::binary::Log;
 use crate::memory::Memory;
 use checks::{check_blocks, check_leaves, check_notes, check_parts};

@@ -1,5 +1,8 @@
 //! `verify` with the real binary: what each store beside the archive can show, and that nothing untouched is accused.
 
+mod hostile;
+mod page;
+mod places;
 mod registry;
 
 use std::path::PathBuf;
@@ -179,7 +182,20 @@ fn a_node_that_does_not_answer_cannot_be_checked() {
 }
 
 /// A running sidecar; ended by its own signal at the end.
-struct Running(Child);
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Waits until it answers.
+    pub(crate) fn up(child: Child, log: &Log) -> Running {
+        let running = Running(child);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while std::os::unix::net::UnixStream::connect(log.path("data/control.sock")).is_err() {
+            assert!(std::time::Instant::now() < end, "run did not come up");
+            std::thread::yield_now();
+        }
+        running
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -198,12 +214,7 @@ fn while_run_lives_the_journal_answers_over_its_socket_and_columns_stay_closed()
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let _running = Running(child);
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while std::os::unix::net::UnixStream::connect(log.path("data/control.sock")).is_err() {
-        assert!(std::time::Instant::now() < end, "run did not come up");
-        std::thread::yield_now();
-    }
+    let _running = Running::up(child, &log);
     let (exit, report) = log.answer(&["verify"]);
     assert_eq!((exit, errors(&report).len()), (10, 0), "{report}");
     assert_eq!(check(&report, "journal")["status"], "ok", "{report}");

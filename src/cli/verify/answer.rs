@@ -104,7 +104,13 @@ pub(in crate::cli) fn lines(report: &Report) -> Vec<String> {
 pub(super) fn finding_text(finding: &Finding) -> String {
     let seq = finding.seq.map_or_else(String::new, |seq| format!(" seq {seq}"));
     let segment = finding.segment.map_or_else(String::new, |segment| format!(" segment {segment}"));
-    let Finding { place, expected, found, hint, .. } = finding;
+    let Finding { hint, .. } = finding;
+    let [place, expected, found] = [&finding.place, &finding.expected, &finding.found].map(|text| plain(text));
     let hint = if hint.is_empty() { String::new() } else { format!("\n    hint: {hint}") };
     format!("  {}{segment}{seq} {place}: expected {expected}, found {found}{hint}", finding.code.as_str())
+}
+
+/// Text without what would move a terminal's cursor: names and words of an archive may be anybody's.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

@@ -9,7 +9,7 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::{Failure, open};
@@ -24,12 +24,17 @@ use crate::core::finding::{Code, Refused};
 use crate::core::rules::Fault;
 use crate::core::segment::skip_of;
 
+/// Calls in a row without an answer after which the node counts as gone.
+const SILENCES_MAX: u32 = 32;
+
 /// The archive of one log on a node.
 pub(super) struct Remote {
     node: Kubo,
     runtime: tokio::runtime::Runtime,
     /// When the caller's patience ends.
     deadline: Option<Instant>,
+    /// Calls in a row that were not answered.
+    silences: AtomicU32,
     dir: Scratch,
     files: AtomicU64,
     seals: BTreeMap<u64, Known>,
@@ -63,7 +68,8 @@ impl Remote {
         let mut remote = Remote {
             node,
             runtime: super::super::runtime()?,
-            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            silences: AtomicU32::new(0),
             dir: Scratch::make()?,
             files: AtomicU64::new(0),
             seals: BTreeMap::new(),
@@ -147,18 +153,25 @@ impl Remote {
         })
     }
 
-    /// Runs a call, at most until the deadline.
+    /// Runs a call: not beyond the deadline, and not at all once the node has stopped to answer. Each call has its own
+    /// time-out, and a log has more segments than anybody would wait for.
     fn wait<T>(&self, call: impl Future<Output = Result<T, PinError>>) -> Result<T, PinError> {
-        let Some(deadline) = self.deadline else { return self.runtime.block_on(call) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.runtime.block_on(async { tokio::time::timeout(left, call).await }).unwrap_or_else(|_| {
-            Err(PinError::Retry {
-                target: "ipfs".to_owned(),
-                doing: "fetching".to_owned(),
-                why: "not done in time".to_owned(),
-                hint: "give it more with --timeout".to_owned(),
-            })
-        })
+        if self.silences.load(Ordering::Relaxed) >= SILENCES_MAX {
+            return Err(given_up("it stopped answering"));
+        }
+        let answer = match self.deadline {
+            None => self.runtime.block_on(call),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let answer = self.runtime.block_on(async { tokio::time::timeout(left, call).await });
+                answer.unwrap_or_else(|_| Err(given_up("not done in time")))
+            }
+        };
+        match &answer {
+            Err(PinError::Retry { .. }) => drop(self.silences.fetch_add(1, Ordering::Relaxed)),
+            _ => self.silences.store(0, Ordering::Relaxed),
+        }
+        answer
     }
 
     fn fetch(&self, root: Cid) -> io::Result<Box<dyn Read + '_>> {
@@ -203,6 +216,15 @@ impl Archive for Remote {
     }
 }
 
+fn given_up(why: &str) -> PinError {
+    PinError::Retry {
+        target: "ipfs".to_owned(),
+        doing: "fetching".to_owned(),
+        why: why.to_owned(),
+        hint: "give it more time with --timeout".to_owned(),
+    }
+}
+
 fn is_missing(error: &PinError) -> bool {
     matches!(error, PinError::Tampered { fault, .. } if fault.code == Code::BlockMissing)
 }
@@ -215,14 +237,24 @@ fn io_error(error: PinError) -> io::Error {
     }
 }
 
+/// Names tried for a directory of our own.
+const SCRATCH_TRIES: u32 = 100;
+
 /// A directory of our own, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn make() -> Result<Scratch, Failure> {
-        let dir = std::env::temp_dir().join(format!("pinfold-verify-{}", std::process::id()));
-        DirBuilder::new().mode(0o700).create(&dir).map_err(|e| Failure::file("making", &dir, &e))?;
-        Ok(Scratch(dir))
+        // What is there is another's, or was left by a process that was killed.
+        for n in 0..SCRATCH_TRIES {
+            let dir = std::env::temp_dir().join(format!("pinfold-verify-{}-{n}", std::process::id()));
+            match DirBuilder::new().mode(0o700).create(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && n + 1 < SCRATCH_TRIES => {}
+                Err(error) => return Err(Failure::file("making", &dir, &error)),
+                Ok(()) => return Ok(Scratch(dir)),
+            }
+        }
+        Err(Failure::new(3, "file", "making a directory for fetched files"))
     }
 }
 

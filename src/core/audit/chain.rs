@@ -4,13 +4,14 @@ use super::super::checkpoint::{Form, Head, Statement};
 use super::super::completeness::Source;
 use super::super::finding::{Code, Refused};
 use super::super::hash::Hash;
+use super::super::keychange::Revocation;
 use super::super::note::Vkey;
 use super::super::rules::{Claim, Fault};
 use super::super::segment::{Seal, skip_of};
 use super::super::seq::{Seq, Size};
 use super::check::{Checked, Contents, Outcome, Step, check_from, replay, root_at};
 use super::heads::Shown;
-use super::{Audit, Joined};
+use super::{Audit, Joined, Signer};
 
 impl Audit<'_> {
     pub(super) fn join_segment(&mut self, checked: Checked) {
@@ -80,7 +81,7 @@ impl Audit<'_> {
         self.check_origin(segment, &seal);
         let size = tree.as_ref().map_or(Size(seal.first.0.saturating_add(seal.count)), |tree| tree.size());
         let root = tree.as_ref().map(|tree| tree.root());
-        let key = self.check_checkpoint(segment, &seal, size, root);
+        let signer = self.check_checkpoint(segment, &seal, size, root);
         match (seal.payload.is_some(), has_payload_file) {
             (true, false) => {
                 let is_sampled = self.input.payload_sample.as_ref().is_none_or(|sample| sample.contains(&segment));
@@ -95,7 +96,7 @@ impl Audit<'_> {
         self.last = last;
         let checkpoint = Hash::of(seal.checkpoint.as_bytes());
         let payload = seal.payload;
-        self.segments.push(Some(Joined { seal: cid, payload, first, size, root, checkpoint, key, is_named: false }));
+        self.segments.push(Some(Joined { seal: cid, payload, first, size, root, checkpoint, signer, is_named: false }));
     }
 
     fn check_links(&mut self, segment: u64, seal: &Seal) {
@@ -181,24 +182,33 @@ impl Audit<'_> {
                 self.pruned.push((first, last));
                 None
             }
-            Claim::Revoked(revocation) => {
-                let vouched = &revocation.vouched;
-                let root = match self.shown(vouched.size) {
-                    Shown::Root(root) => Some(root),
-                    _ => root_at(self.archive, current, vouched.size, self.input, self.tree.as_ref()),
-                };
-                if let Some(root) = root.filter(|root| *root != vouched.root) {
-                    self.rules.refuse_key();
-                    let place = format!("tree of {} vouched for", vouched.size);
-                    return Some(Fault::at(seq, Code::RootMismatch, place, root, vouched.root));
-                }
-                // With the recovery key at hand the note counts as if the verifier had brought it.
-                if self.input.recovery.is_some() {
-                    self.revocations.push(*revocation);
-                }
-                None
-            }
+            Claim::Revoked(revocation) => self.settle_revocation(current, seq, *revocation),
         }
+    }
+
+    /// A revocation vouches for a tree of this log; of another one it changes nothing.
+    fn settle_revocation(&mut self, current: u64, seq: Seq, revocation: Revocation) -> Option<Fault> {
+        let vouched = &revocation.vouched;
+        let root = match self.shown(vouched.size) {
+            Shown::Root(root) => Ok(Some(root)),
+            Shown::Failed(fault) => Err(fault),
+            // Within this segment, which is not joined yet.
+            Shown::Beyond | Shown::Lost => root_at(self.archive, current, vouched.size, self.input, self.tree.as_ref()),
+        };
+        match root {
+            Err(fault) => return Some(fault),
+            Ok(Some(root)) if root != vouched.root => {
+                self.rules.refuse_key();
+                let place = format!("tree of {} vouched for", vouched.size);
+                return Some(Fault::at(seq, Code::RootMismatch, place, root, vouched.root));
+            }
+            Ok(_) => {}
+        }
+        // With the recovery key at hand the note counts as if the verifier had brought it.
+        if self.input.recovery.is_some() {
+            self.revocations.push(revocation);
+        }
+        None
     }
 
     fn check_sources(&mut self, segment: u64, seal: &Seal) {
@@ -228,13 +238,13 @@ impl Audit<'_> {
         self.origin = Some(origin);
     }
 
-    /// Reads the checkpoint of a segment that ends at `size` with `root`; gives the key that signed it, whatever it says.
-    fn check_checkpoint(&mut self, segment: u64, seal: &Seal, size: Size, root: Option<Hash>) -> Option<Vkey> {
+    /// Reads the checkpoint of a segment that ends at `size` with `root`; says who signed it, whatever it says.
+    fn check_checkpoint(&mut self, segment: u64, seal: &Seal, size: Size, root: Option<Hash>) -> Signer {
         let (head, key) = match self.open_checkpoint(seal, size) {
             Ok(opened) => opened,
             Err(fault) => {
                 self.findings.add(Some(segment), fault);
-                return None;
+                return Signer::Refused;
             }
         };
         if head.size != size || root.is_some_and(|root| root != head.root) {
@@ -242,7 +252,7 @@ impl Audit<'_> {
             let found = format!("size {}, root {}", head.size, head.root);
             self.findings.add(Some(segment), Fault::of(Code::RootMismatch, "checkpoint", expected, found));
         }
-        key
+        key.map_or(Signer::Unknown, |key| self.signed_by(key))
     }
 
     fn open_checkpoint(&self, seal: &Seal, size: Size) -> Result<(Head, Option<Vkey>), Fault> {

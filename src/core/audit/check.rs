@@ -109,8 +109,8 @@ type Source<'a> = Box<dyn Read + 'a>;
 
 fn open(archive: &dyn Archive, segment: u64, file: File) -> Result<Option<Source<'_>>, Fault> {
     archive.open(segment, file).map_err(|error| {
-        let place = format!("{file:?} file");
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
+        let place = file.place();
+        match Refused::carried_by(&error) {
             Some(refused) => Fault::refused(None, place, refused.clone()),
             None => Fault::of(Code::Unreachable, place, "to be read", error),
         }
@@ -354,14 +354,11 @@ pub(super) fn replay(
     input: &AuditInput,
     mut take: impl FnMut(Step),
 ) -> Result<(), Fault> {
-    let refused = |refused| Fault::refused(None, "proof file, read again", refused);
-    let gone = || Fault::of(Code::Unreachable, "proof file, read again", "a file", "none");
-    let source = open(archive, segment, File::Proof)?.ok_or_else(gone)?;
-    let mut proof = Proof::open(source, input.limits).map_err(refused)?;
-    while let Some(page) = proof.page().map_err(refused)? {
+    let mut proof = open_again(archive, segment, input)?;
+    while let Some(page) = proof.page().map_err(read_again)? {
         let mut rest = page.bytes;
         for _ in 0..page.count {
-            let (leaf, _) = split(&mut rest).map_err(refused)?;
+            let (leaf, _) = split(&mut rest).map_err(read_again)?;
             take(Step::of(&leaf));
         }
     }
@@ -369,29 +366,39 @@ pub(super) fn replay(
 }
 
 /// The root of the tree at `size`, which lies within segment `segment`: reads its proof again, up to there. The segment
-/// starts from `tree`, or where its Seal says.
+/// starts from `tree`, or where its Seal says. `None` where it lies elsewhere, or no tree can be made from the Seal.
+///
+/// # Errors
+/// The file is not read as before.
 pub(super) fn root_at(
     archive: &dyn Archive,
     segment: u64,
     size: Size,
     input: &AuditInput,
     tree: Option<&Tree>,
-) -> Option<Hash> {
-    let source = archive.open(segment, File::Proof).ok()??;
-    let mut proof = Proof::open(source, input.limits).ok()?;
+) -> Result<Option<Hash>, Fault> {
+    let mut proof = open_again(archive, segment, input)?;
     let seal = proof.seal();
-    let mut tree = match tree {
-        Some(tree) => tree.clone(),
-        None => Tree::from_peaks(seal.first, seal.peaks.clone()).ok()?,
-    };
+    let tree = tree.map_or_else(|| Tree::from_peaks(seal.first, seal.peaks.clone()).ok(), |tree| Some(tree.clone()));
+    let Some(mut tree) = tree else { return Ok(None) };
     while tree.size() < size {
-        let page = proof.page().ok()??;
+        let Some(page) = proof.page().map_err(read_again)? else { return Ok(None) };
         let mut cursor = Cursor::new(page.bytes);
         for _ in 0..page.count {
             if tree.size() < size {
-                tree.append(Hash::leaf(cursor.skip().ok()?));
+                tree.append(Hash::leaf(cursor.skip().map_err(read_again)?));
             }
         }
     }
-    (tree.size() == size).then(|| tree.root())
+    Ok((tree.size() == size).then(|| tree.root()))
+}
+
+fn open_again<'a>(archive: &'a dyn Archive, segment: u64, input: &AuditInput) -> Result<Proof<Source<'a>>, Fault> {
+    let gone = || Fault::of(Code::Unreachable, "proof file, read again", "a file", "none");
+    let source = open(archive, segment, File::Proof)?.ok_or_else(gone)?;
+    Proof::open(source, input.limits).map_err(read_again)
+}
+
+fn read_again(refused: Refused) -> Fault {
+    Fault::refused(None, "proof file, read again", refused)
 }

@@ -6,7 +6,7 @@ use super::super::hash::Hash;
 use super::super::keychange::Revocation;
 use super::super::note::Vkey;
 use super::super::rules::Fault;
-use super::super::seq::Size;
+use super::super::seq::{Seq, Size};
 use super::check::root_at;
 use super::report::Fresh;
 use super::{Audit, Joined};
@@ -18,6 +18,8 @@ pub(super) enum Shown {
     Beyond,
     /// It is in a segment that is missing or broken: nothing depends on it.
     Lost,
+    /// It is in a segment that was read, and cannot be read again.
+    Failed(Fault),
 }
 
 impl Audit<'_> {
@@ -31,7 +33,7 @@ impl Audit<'_> {
         if self.input.vkeys.is_empty() {
             self.findings.add(None, Fault::of(Code::Unreachable, "vkey", "the log's vkey, from outside", "none"));
         } else if let Some(first) = self.rules.first_key() {
-            let newest = self.segments.iter().rev().flatten().next().and_then(|joined| joined.key.as_ref());
+            let newest = self.segments.iter().rev().flatten().next().and_then(|joined| self.key_of(joined));
             let is_trusted = |vkey: &Vkey| vkey == first || Some(vkey) == newest;
             if !self.input.vkeys.iter().any(is_trusted) {
                 let held: Vec<String> = self.input.vkeys.iter().map(ToString::to_string).collect();
@@ -58,20 +60,42 @@ impl Audit<'_> {
             let vouched = &revocation.vouched;
             let shown = self.shown(vouched.size);
             let is_other_tree = matches!(shown, Shown::Root(root) if root != vouched.root);
-            if matches!(shown, Shown::Beyond) {
-                let place = format!("tree of {} vouched for by a revocation", vouched.size);
-                let size = self.newest().map_or(Size(0), |newest| newest.size);
-                self.findings.add(None, Fault::of(Code::Unreachable, place, vouched.root, format!("size {size}")));
+            match shown {
+                Shown::Beyond => {
+                    let place = format!("tree of {} vouched for by a revocation", vouched.size);
+                    let size = self.newest().map_or(Size(0), |newest| newest.size);
+                    self.findings.add(None, Fault::of(Code::Unreachable, place, vouched.root, format!("size {size}")));
+                }
+                Shown::Failed(fault) => self.findings.add(None, fault),
+                Shown::Root(_) | Shown::Lost => {}
             }
             let faults: Vec<(u64, Fault)> = (0..)
                 .zip(&self.segments)
                 .filter_map(|(segment, joined)| Some((segment, joined.as_ref()?)))
-                .filter(|(_, joined)| joined.key.as_ref() == Some(&revocation.old))
+                .filter(|(_, joined)| self.key_of(joined) == Some(&revocation.old))
                 .filter(|(_, joined)| joined.size > vouched.size || is_other_tree)
                 .map(|(segment, joined)| (segment, revoked(&revocation, joined.size)))
                 .collect();
             faults.into_iter().for_each(|(segment, fault)| self.findings.add(Some(segment), fault));
+            if let Some((seq, new)) = self.handed_on(&revocation) {
+                let expected = format!("no word of {} from entry {} on", revocation.old.key_id_hex(), vouched.size);
+                let found = format!("the log given to {new}");
+                self.findings.add(None, Fault::at(seq, Code::RevokedKey, "key-changed", expected, found));
+            }
         }
+    }
+
+    /// A thief who goes on under a key of his own signs no checkpoint with the stolen one, but the change of key: the
+    /// revoked key's word as much as a checkpoint is. Gives the entry, and whom it gave the log to.
+    fn handed_on(&self, revocation: &Revocation) -> Option<(Seq, Vkey)> {
+        let spans: Vec<(Size, &Vkey)> = self.rules.key_spans().collect();
+        let next = spans.windows(2).find_map(|pair| match pair {
+            [(_, old), next] if **old == revocation.old => Some(*next),
+            _ => None,
+        });
+        let (from, new) = next?;
+        let is_theirs = from > revocation.vouched.size && *new != revocation.new;
+        is_theirs.then(|| (Seq(from.0.saturating_sub(1)), new.clone()))
     }
 
     /// The known head is of this tree, and none is newer. Confirms the newest checkpoint where it is that.
@@ -113,6 +137,7 @@ impl Audit<'_> {
                 let fault = Fault::of(Code::RolledBack, place, format!("size {}", head.size), format!("size {size}"));
                 self.findings.add(None, fault);
             }
+            Shown::Failed(fault) => self.findings.add(None, fault),
             Shown::Beyond | Shown::Lost => {}
         }
         None
@@ -145,9 +170,11 @@ impl Audit<'_> {
             }
             None => return Shown::Lost,
         };
-        let root =
-            if joined.size == size { joined.root } else { root_at(self.archive, segment, size, self.input, None) };
-        root.map_or(Shown::Lost, Shown::Root)
+        let root = match joined.size == size {
+            true => Ok(joined.root),
+            false => root_at(self.archive, segment, size, self.input, None),
+        };
+        root.map_or_else(Shown::Failed, |root| root.map_or(Shown::Lost, Shown::Root))
     }
 }
 

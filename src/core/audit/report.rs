@@ -11,8 +11,8 @@ use super::super::origin::Origin;
 use super::super::position::Partition;
 use super::super::rules::Fault;
 use super::super::seq::{Seq, Size};
+use super::Audit;
 use super::anchors::AnchorSeen;
-use super::{Audit, Joined};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -313,22 +313,6 @@ impl Audit<'_> {
             seals: self.segments.iter().map(|joined| joined.as_ref().map(|joined| joined.seal)).collect(),
             findings_max: self.input.findings_max,
         }
-    }
-
-    /// The payload a seal names is held by the frames themselves, or by the kind 5 entry of a later segment.
-    fn unproven(&self) -> Vec<String> {
-        if self.has_payload_files {
-            return Vec::new();
-        }
-        let last = self.next_segment().saturating_sub(1);
-        let is_unnamed = |joined: &Joined| joined.payload.is_some() && !joined.is_named;
-        let unnamed = (0..).zip(&self.segments).filter(|(_, joined)| joined.as_ref().is_some_and(is_unnamed));
-        unnamed
-            .map(|(segment, _)| match segment == last {
-                true => format!("payload of segment {segment}, the newest"),
-                false => format!("payload of segment {segment}"),
-            })
-            .collect()
     }
 
     fn checks(&self) -> Vec<Check> {

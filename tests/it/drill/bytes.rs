@@ -23,16 +23,15 @@ pub(super) fn rows(table: &mut Table) {
     table.group("Every byte", "A small archive of three segments, one bit in each byte in turn; rows of a registry cell by cell, every byte of a text.");
     let entries = forge::entries(SEGMENTS, 2);
     let mut written = forge::write(&entries, &forge::by(&forge::key(1)));
-    let witness = forge::Witness::new();
     for segment in 0..SEGMENTS {
         let checkpoint = written.checkpoint(segment).to_owned();
-        let anchor = forge::anchor(written.seals[segment].0, &checkpoint, &witness.line(&checkpoint));
+        let anchor = forge::anchor(written.seals[segment].0, &checkpoint, &forge::cosigned_line(&checkpoint));
         written.archive.files.insert(name(segment as u64, File::Anchor), anchor);
     }
     let input = AuditInput {
         vkeys: vec![forge::key(1).vkey().clone()],
         recovery: Some(forge::recovery().vkey().clone()),
-        witnesses: vec![witness.vkey()],
+        witnesses: vec![forge::witness().vkey().clone()],
         ..AuditInput::default()
     };
     let report = written.archive.audit(&input);

@@ -8,7 +8,7 @@ use pinfold::core::proof::{Disclosure, Extra, Proof};
 use pinfold::core::seq::{Seq, Size};
 
 use super::forge::{self, Written};
-use super::table::{By, Expected, Table};
+use super::table::{By, Expected, Sweep, Table};
 
 const SEQ: u64 = 4;
 
@@ -58,6 +58,25 @@ pub(super) fn rows(table: &mut Table) {
         let refused = check(&proof).expect_err(what);
         table.row(what, By::Prover, "vkey", Expected::of(code, 40), &refused);
     }
+    table.sweep("each byte of a disclosure", By::Prover, "vkey", "the proof, each time", &sweep(&sound, check));
+}
+
+/// Every byte of the file changed in turn; one that is no text any more is no proof.
+fn sweep(sound: &Proof, check: impl Fn(&Proof) -> Result<(), Refused>) -> Sweep {
+    let text = sound.to_text();
+    let mut sweep = Sweep::of(text.len());
+    for at in 0..text.len() {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes[at] ^= 1;
+        let parsed = match std::str::from_utf8(&bytes) {
+            Ok(text) => Proof::parse(text),
+            Err(_) => Err(Refused::non_canonical("not UTF-8")),
+        };
+        if let Err(refused) = parsed.and_then(|proof| check(&proof)) {
+            sweep.found(refused.code, refused.code.exit().unwrap());
+        }
+    }
+    sweep
 }
 
 fn changed_hash(sound: &Proof) -> Proof {

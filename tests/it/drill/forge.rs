@@ -4,18 +4,15 @@
 //! links blocks and signs as format.md says, and asks nobody whether what it writes is true. An honest log written with
 //! it is sound in the audit's eyes, which every drill begins with. Everything is a function of constants.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signer as _, SigningKey};
 use pinfold::core::audit::File;
 use pinfold::core::car;
-use pinfold::core::checkpoint::{Head, sign_checkpoint};
+use pinfold::core::checkpoint::{Head, Statement, sign_checkpoint};
 use pinfold::core::cid::{Cid, Codec};
 use pinfold::core::codec::{self, Link};
 use pinfold::core::hash::Hash;
 use pinfold::core::leaf::{Body, GapRange, GapReason, Leaf, Opened, PartRef, Topic, TopicSource, TopicWhy};
 use pinfold::core::merkle::Tree;
-use pinfold::core::note::{Skey, WitnessVkey};
+use pinfold::core::note::{Cosigner, Skey};
 use pinfold::core::origin::Origin;
 use pinfold::core::part::{self, Key, Place, SealingKey};
 use pinfold::core::position::{Partition, Position};
@@ -312,42 +309,19 @@ pub(super) fn payload_car(segment: u64, items: &[Vec<u8>]) -> Option<(Cid, Vec<u
     Some((cid(&block), car(&[&block, &index, &page])))
 }
 
-/// An anchor file whose block is what it says and whose cosignature is `witness`'s over `text`.
+/// An anchor file of these lines, whatever they are worth.
 pub(super) fn anchor(seal: Cid, checkpoint: &str, cosignature: &str) -> Vec<u8> {
     Anchor { tsa: Vec::new(), seal, checkpoint: format!("{checkpoint}{cosignature}") }.to_car()
 }
 
-/// A witness of the tests.
-pub(super) struct Witness(SigningKey);
+/// The witness of the tests.
+pub(super) fn witness() -> Cosigner {
+    Cosigner::from_seed("witness.example.com/drill", &[0x77; 32]).unwrap()
+}
 
-impl Witness {
-    pub(super) const NAME: &'static str = "witness.example.com/drill";
-
-    pub(super) fn new() -> Witness {
-        Witness(SigningKey::from_bytes(&[0x77; 32]))
-    }
-
-    fn key(&self) -> Vec<u8> {
-        [&[0x04][..], self.0.verifying_key().as_bytes()].concat()
-    }
-
-    fn id(&self) -> [u8; 4] {
-        Hash::of_all(&[Witness::NAME.as_bytes(), b"\n", &self.key()]).0[..4].try_into().unwrap()
-    }
-
-    pub(super) fn vkey(&self) -> WitnessVkey {
-        let text = format!("{}+{}+{}", Witness::NAME, hex::encode(self.id()), STANDARD.encode(self.key()));
-        text.parse().unwrap()
-    }
-
-    /// The line over a checkpoint, seen at `DAY` (c2sp.org/tlog-cosignature).
-    pub(super) fn line(&self, checkpoint: &str) -> String {
-        let text = checkpoint.split_once("\n\n").unwrap().0;
-        let seconds = DAY.0 / 1_000_000;
-        let signature = self.0.sign(format!("cosignature/v1\ntime {seconds}\n{text}\n").as_bytes());
-        let bytes = [&self.id()[..], &seconds.to_be_bytes(), &signature.to_bytes()].concat();
-        format!("— {} {}\n", Witness::NAME, STANDARD.encode(bytes))
-    }
+/// Its line over a checkpoint, seen at `DAY`.
+pub(super) fn cosigned_line(checkpoint: &str) -> String {
+    witness().cosign(Statement::parse(checkpoint).unwrap().note.text, DAY)
 }
 
 fn cid(block: &[u8]) -> Cid {

@@ -190,7 +190,7 @@ fn missing(scene: &Scene, table: &mut Table) {
 
 fn cosigned(scene: &Scene, segment: usize) -> String {
     let checkpoint = scene.honest.checkpoint(segment);
-    format!("{checkpoint}{}", forge::Witness::new().line(checkpoint))
+    format!("{checkpoint}{}", forge::cosigned_line(checkpoint))
 }
 
 fn order(scene: &Scene, table: &mut Table) {
@@ -342,8 +342,7 @@ fn other_origins(scene: &Scene, table: &mut Table) {
     let written = forge::write(&scene.entries, &one);
     table.row("a checkpoint of another origin", By::Key, VKEY, expected, &written.archive.audit(&scene.vkey()));
 
-    let witness = forge::Witness::new();
-    let input = AuditInput { witnesses: vec![witness.vkey()], ..scene.vkey() };
+    let input = AuditInput { witnesses: vec![forge::witness().vkey().clone()], ..scene.vkey() };
     let holds = "vkey, the witness's vkey";
     let (seal, checkpoint) = (scene.honest.seals[21].0, scene.honest.newest());
     let head = pinfold::core::checkpoint::Statement::parse(checkpoint).unwrap().head;
@@ -352,30 +351,34 @@ fn other_origins(scene: &Scene, table: &mut Table) {
         let archive = scene.touched(|archive| drop(archive.files.insert(name(21, File::Anchor), anchor)));
         archive.audit(&input)
     };
-    let report = with(forge::anchor(seal, checkpoint, &witness.line(checkpoint)));
+    let report = with(forge::anchor(seal, checkpoint, &forge::cosigned_line(checkpoint)));
     assert_eq!((report.exit, report.anchors.len()), (10, 1), "the honest anchor: {:?}", report.findings);
     for (what, anchor, code) in [
         (
             "an anchor with a cosignature of another origin's checkpoint",
-            (checkpoint, witness.line(&foreign)),
+            (checkpoint, forge::cosigned_line(&foreign)),
             Code::BadCosignature,
         ),
         (
             "an anchor with a cosignature of an earlier checkpoint",
-            (checkpoint, witness.line(scene.honest.checkpoint(3))),
+            (checkpoint, forge::cosigned_line(scene.honest.checkpoint(3))),
             Code::BadCosignature,
         ),
-        ("an anchor of another origin's checkpoint", (foreign.as_str(), witness.line(&foreign)), Code::WrongOrigin),
+        (
+            "an anchor of another origin's checkpoint",
+            (foreign.as_str(), forge::cosigned_line(&foreign)),
+            Code::WrongOrigin,
+        ),
         (
             "an anchor of an earlier checkpoint",
-            (scene.honest.checkpoint(3), witness.line(scene.honest.checkpoint(3))),
+            (scene.honest.checkpoint(3), forge::cosigned_line(scene.honest.checkpoint(3))),
             Code::BadSignature,
         ),
     ] {
         let report = with(forge::anchor(seal, anchor.0, &anchor.1));
         table.row(what, By::Keeper, holds, Expected::of(code, 40).in_segment(21), &report);
     }
-    let report = with(forge::anchor(scene.honest.seals[3].0, checkpoint, &witness.line(checkpoint)));
+    let report = with(forge::anchor(scene.honest.seals[3].0, checkpoint, &forge::cosigned_line(checkpoint)));
     let expected = Expected::of(Code::SealLink, 40).in_segment(21);
     table.row("an anchor of another segment's seal", By::Keeper, holds, expected, &report);
 }

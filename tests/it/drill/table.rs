@@ -18,6 +18,8 @@ pub(super) enum By {
     Stranger,
     /// Who can write a registry.
     Registrar,
+    /// Who runs the IPFS node.
+    Node,
     /// Who hands over a proof or a disclosure.
     Prover,
     /// Nobody: an honest state that looks like something.
@@ -31,6 +33,7 @@ impl By {
             By::Key => "keeper with the log's key",
             By::Stranger => "stranger with a key",
             By::Registrar => "keeper of the registry",
+            By::Node => "keeper of the node",
             By::Prover => "who shows it",
             By::Nobody => "nobody",
         }
@@ -194,13 +197,14 @@ impl Table {
             .unwrap();
     }
 
-    /// The rows in Markdown.
+    /// The rows in Markdown, and the codes they show.
     ///
     /// # Panics
     /// If a row is not as it must be.
-    pub(super) fn end(self) -> String {
+    pub(super) fn end(self) -> (String, BTreeSet<Code>) {
         assert!(self.wrong.is_empty(), "{} of {} rows:\n{}", self.wrong.len(), self.rows, self.wrong.join("\n"));
-        self.text
+        let shown = Code::ALL.into_iter().filter(|code| self.codes.contains(code.as_str()));
+        (self.text, shown.collect())
     }
 }
 
