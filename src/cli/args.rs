@@ -307,7 +307,7 @@ pub(super) struct Verify {
     #[arg(long, value_name = "F")]
     pub(super) known_head: Vec<PathBuf>,
     /// The archives of all members of a fleet: each is audited, then whether together they have every offset, each once.
-    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["paths", "from_ipfs", "registry"])]
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["paths", "from_ipfs", "registry", "known_token", "witness_policy"])]
     pub(super) fleet: Vec<PathBuf>,
     /// The roots of time-stamp authorities you trust, in PEM or DER: time stamps are verified up to them.
     #[arg(long, value_name = "F")]
