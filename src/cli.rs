@@ -20,6 +20,7 @@ mod init;
 mod journal;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod key;
 mod known;
 mod logging;
 mod metrics;
@@ -33,6 +34,7 @@ mod registry;
 mod released;
 mod run;
 mod tiles;
+mod token;
 mod topic;
 mod verify;
 mod witness;
@@ -98,6 +100,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Resume => journal::resume(global, output),
         Command::Ingest(ingest) => journal::ingest(global, ingest, output),
         Command::Topic(topic) => topic::run(global, topic, output),
+        Command::Key(key) => key::run(global, key, output),
         Command::Seal => journal::stage(global, &Request::Seal, output),
         Command::Pin(pin) => pin::run(global, pin, output),
         Command::Register => journal::stage(global, &Request::Register, output),
@@ -111,6 +114,7 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
         Command::Prove(prove) => prove::run(global, prove, output),
         Command::Check(check) => check::run(check, output),
         Command::Tiles(command) => tiles::run(global, command, output),
+        Command::Token(command) => token::run(global, command, output),
         Command::Show { seq } => journal::show(global, *seq, output),
         Command::Query(query) => query::run(global, query, output),
         Command::Rebuild(rebuild) => rebuild::run(global, rebuild, output),

@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use load::{CameFrom, Loaded, config_path, load, wants_no_color};
+pub use load::{CameFrom, Loaded, config_path, load, parse, wants_no_color};
 pub use pin::{Contents, Folder, Kubo, Network, Pin};
 pub use quantity::{ByteCount, Delay};
 pub use registry::{Ddl, Registry, Snowflake, Sqlite};
@@ -69,7 +69,7 @@ pub struct Config {
     /// Who cosigns checkpoints.
     #[serde(default)]
     pub witness: Option<Witness>,
-    /// Health and metrics.
+    /// Health, metrics and the read API.
     #[serde(default)]
     pub http: Http,
 }
@@ -267,18 +267,20 @@ pub enum Keep {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// The address of health and metrics, empty for none.
+    /// The address of health, metrics and the read API, empty for none.
     pub listen: String,
-    /// An address for health and metrics alone, empty for none.
+    /// An address for health and metrics alone, in clear, empty for none.
     pub health_listen: String,
-    /// Reserved for the read API; must be empty.
-    pub tls_cert: String,
-    /// Reserved for the read API; must be empty.
-    pub tls_key: String,
-    /// Reserved for the read API; must be empty.
-    pub client_ca: String,
-    /// Reserved for the read API; must be empty.
-    pub tokens: String,
+    /// The certificate of `listen`, PEM, its chain behind it; absent: no TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// The authorities whose client certificates may read, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// The tokens that may read, by their hashes; `pinfold token` writes it.
+    pub tokens: Option<PathBuf>,
+    /// Requests a second from one address, at most.
+    pub requests_per_second_max: u32,
 }
 
 /// What an absent key means.
@@ -392,14 +394,14 @@ impl Default for Local {
 
 impl Default for Http {
     fn default() -> Http {
-        let empty = String::new;
         Http {
             listen: "127.0.0.1:7410".into(),
-            health_listen: empty(),
-            tls_cert: empty(),
-            tls_key: empty(),
-            client_ca: empty(),
-            tokens: empty(),
+            health_listen: String::new(),
+            tls_cert: None,
+            tls_key: None,
+            client_ca: None,
+            tokens: Some("keys/tokens.toml".into()),
+            requests_per_second_max: 200,
         }
     }
 }

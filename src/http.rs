@@ -1,9 +1,17 @@
-//! Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`, open to whoever reaches the address.
+//! HTTP: health and metrics, open to whoever reaches the address, and the read API, for those who show who they are.
 //! The server of a witness is in `witness`.
 //!
-//! It shows counts and states, never content, subjects or heads. What it shows is handed in as functions, so that the
-//! server knows nothing of the loop behind it. Contract: surface.md, HTTP; metrics in OpenMetrics text 1.0.0.
+//! Health shows counts and states, never content, subjects or heads; what is released of the log is in `api`, and who
+//! gets it in `guard`. What is shown is handed in, so that the server knows nothing of the loop behind it. Everything is
+//! bounded: connections, their life, bodies, time, requests a second.
+//! Contract: surface.md, HTTP; metrics in OpenMetrics text 1.0.0.
 
+mod answer;
+mod api;
+mod guard;
+mod listen;
+mod tls;
+pub mod tokens;
 pub mod witness;
 
 use std::future::Future;
@@ -16,6 +24,15 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+pub use api::Api;
+pub use guard::Access;
+pub use tls::{Tls, TlsError, TlsFiles};
+
+use answer::answer;
+use listen::{Accepted, Peer};
 
 /// How the process is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -50,10 +67,13 @@ pub struct ListenError {
 pub struct Server {
     listener: tokio::net::TcpListener,
     router: Router,
+    tls: Option<Arc<Tls>>,
 }
 
-/// A request that takes longer is dropped: every answer is a few kilobytes made from memory.
+/// A request that takes longer is answered with an error: every answer is some kilobytes from memory or a file.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// Bytes of a body: nothing here takes one.
+const BODY_BYTES_MAX: usize = 16 << 10;
 
 impl Server {
     /// Binds `address`, so that a port in use is an error at the start and not later.
@@ -69,7 +89,22 @@ impl Server {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .with_state(probes);
-        Ok(Server { listener, router })
+        Ok(Server { listener, router, tls: None })
+    }
+
+    /// Serves the read API too, to whom `access` lets in. Any other path then answers as the API does.
+    #[must_use]
+    pub fn with_api(mut self, api: Arc<Api>, access: Arc<Access>) -> Server {
+        let guard = axum::middleware::from_fn_with_state(access, guard::admit);
+        self.router = self.router.merge(api::routes(api).layer(guard));
+        self
+    }
+
+    /// Serves over TLS alone.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<Tls>) -> Server {
+        self.tls = Some(tls);
+        self
     }
 
     /// The address it is bound to, with the port the system chose where 0 was asked for.
@@ -79,16 +114,15 @@ impl Server {
 
     /// Serves until `stop` is ready.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) {
+        let Ok(address) = self.listener.local_addr() else { return };
+        let connections = Accepted::begin(self.listener, address, self.tls);
+        let router = self
+            .router
+            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, 2 * REQUEST_MAX))
+            .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX));
+        let router = router.into_make_service_with_connect_info::<Peer>();
         // An error here is a failing accept loop; the loop that folds records must not end with it.
-        let _ = axum::serve(self.listener, self.router).with_graceful_shutdown(stop).await;
-    }
-}
-
-async fn answer(make: impl FnOnce() -> Response + Send + 'static) -> Response {
-    let made = tokio::time::timeout(REQUEST_MAX, tokio::task::spawn_blocking(make)).await;
-    match made {
-        Ok(Ok(response)) => response,
-        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        let _ = axum::serve(connections, router).with_graceful_shutdown(stop).await;
     }
 }
 

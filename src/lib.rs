@@ -23,7 +23,8 @@
 //! | [`anchor`] | the port `Authority`: witnesses and time-stamp authorities | core |
 //! | [`sidecar`] | the loop; siblings meet here and nowhere else | all above |
 //! | [`witness`] | a witness of other logs, beside all this: what it remembers and what it signs | core |
-//! | [`config`], [`http`] | configuration; health and metrics | core |
+//! | [`config`] | configuration | core |
+//! | [`http`] | health and metrics, the read API, the witness's server | core, tiles, witness |
 //! | [`cli`] | one file a command; the only place that prints | everything |
 //!
 //! Invariants, each held by a test:

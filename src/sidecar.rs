@@ -6,6 +6,7 @@
 
 mod adopting;
 mod anchoring;
+mod attaching;
 mod auditing;
 mod beside;
 mod committer;
@@ -17,11 +18,13 @@ mod error;
 mod feeding;
 mod fold;
 mod halting;
+mod handover;
 mod intake;
 mod known;
 mod lane;
 mod left;
 mod leftover;
+mod logkeys;
 mod memo;
 mod newcomers;
 mod observing;
@@ -54,8 +57,10 @@ pub use disclosing::Disclosed;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
+pub use handover::{HandedOver, HandoverError, KeyView};
 pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
+pub use logkeys::LogKeys;
 pub use pause::Pause;
 pub use prune::Pruned;
 pub use reader::{Keys, Reader};
@@ -69,7 +74,7 @@ pub use writer::{Opening, Writer};
 use crate::archive::Pinner;
 use crate::core::seq::Size;
 use crate::core::time::Timestamp;
-use crate::ingest::{Budget, Source};
+use crate::ingest::Budget;
 use crate::registry::Registrar;
 use anchoring::Anchoring;
 use auditing::Auditing;
@@ -114,6 +119,8 @@ pub struct Sidecar {
     observed_for: Option<u64>,
     /// When they were last written down for whatever reason, in this process.
     looked_at: Option<Timestamp>,
+    /// For which released segments and keys the old private keys were last looked at.
+    retired_at: Option<(u64, usize)>,
     /// What a failing disk left unwritten; it is tried again.
     trouble: Option<SidecarError>,
 }
@@ -178,29 +185,12 @@ impl Sidecar {
             pruned_segments: 0,
             observed_for: None,
             looked_at: None,
+            retired_at: None,
             trouble: None,
         };
         sidecar.meet_newcomers()?;
+        sidecar.retire_keys();
         Ok(sidecar)
-    }
-
-    /// The positions a source of these topics asks for.
-    pub fn positions(&self, rules: &Arc<[TopicRule]>) -> PositionView {
-        PositionView::new(self.writer.known(), Arc::clone(rules))
-    }
-
-    /// Begins to fold what `source` delivers.
-    pub fn attach(&mut self, source: Box<dyn Source>, rules: Arc<[TopicRule]>) {
-        let (identity, limits) = (self.settings.identity, self.settings.limits);
-        self.intakes.push(Intake::new(source, rules, identity, limits));
-    }
-
-    /// Goes on with other clients of the same targets and registries, and lets sources connect anew: secrets changed.
-    pub fn reconnect(&mut self, pinners: Vec<Arc<dyn Pinner>>, registrars: Vec<Arc<dyn Registrar>>) {
-        self.auditing.reconnect(&pinners);
-        self.pinning.reconnect(pinners);
-        self.registering.reconnect(registrars);
-        self.intakes.iter_mut().for_each(|intake| intake.source().reconnect());
     }
 
     /// One bounded unit of work.

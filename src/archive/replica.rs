@@ -5,6 +5,7 @@
 //! target that holds it. Not when any of it is done, nor what is written down of it: that is the sidecar's.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -80,8 +81,8 @@ pub fn draw(cars: &[CarFile], draw: &Draw, count: u64) -> Result<Vec<Drawn>, Pin
         let file = ends.partition_point(|end| *end <= place);
         let (Some(car), Some(end)) = (cars.get(file), ends.get(file)) else { continue };
         let within = place - (end - car.bytes);
-        if !files.contains_key(&file) {
-            files.insert(file, (blocks_of(car)?, Vec::new()));
+        if let Entry::Vacant(place) = files.entry(file) {
+            place.insert((blocks_of(car)?, Vec::new()));
         }
         let Some((blocks, taken)) = files.get_mut(&file) else { continue };
         // Heads belong to the block behind them, the file's own header to the first.

@@ -120,6 +120,9 @@ pub(super) enum Command {
     /// The topics of the log.
     #[command(subcommand)]
     Topic(Topic),
+    /// The keys of the log, and handing it over to another one.
+    #[command(subcommand)]
+    Key(Key),
     /// Seal what waits, now.
     Seal,
     /// Pin what is sealed, now; or audit what is pinned.
@@ -141,6 +144,9 @@ pub(super) enum Command {
     /// The log as tlog-tiles, for monitors, witnesses and web servers.
     #[command(subcommand)]
     Tiles(Tiles),
+    /// Who may read over HTTP.
+    #[command(subcommand)]
+    Token(Token),
     /// One entry, as anyone may see it.
     Show {
         /// Its place in the log.
@@ -231,6 +237,40 @@ pub(super) enum Topic {
     List,
     /// Take a topic whose history at the broker was rewritten as a new one; an entry says so, and the halt ends.
     Adopt,
+}
+
+/// `key`
+#[derive(Subcommand, Debug)]
+pub(super) enum Key {
+    /// Every key the log had, and its recovery key.
+    List,
+    /// Give the log to a new key, by the word of the old one; an entry says so.
+    Rotate,
+    /// Take the log from a stolen key, by the word of the recovery key; an entry says so, and a note to be published.
+    Revoke(Revoke),
+}
+
+/// `key revoke`
+#[derive(clap::Args, Debug)]
+pub(super) struct Revoke {
+    /// The recovery key, where it is at hand: prepares, signs and revokes at once. With --sign: what signs.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["prepare", "note", "abandon"])]
+    pub(super) recovery_key: Option<PathBuf>,
+    /// Write the text that the recovery key is to sign, and pause until it comes back.
+    #[arg(long, value_name = "F", conflicts_with_all = ["sign", "note", "abandon", "output"])]
+    pub(super) prepare: Option<PathBuf>,
+    /// Sign such a text with --recovery-key, and write the note to -o. Needs no log.
+    #[arg(long, value_name = "F", requires = "recovery_key", conflicts_with_all = ["note", "abandon"])]
+    pub(super) sign: Option<PathBuf>,
+    /// Take the signed text back, and revoke.
+    #[arg(long, value_name = "F", conflicts_with = "abandon")]
+    pub(super) note: Option<PathBuf>,
+    /// Give up what was prepared, and go on with the key.
+    #[arg(long, conflicts_with = "output")]
+    pub(super) abandon: bool,
+    /// Where the note goes; the one to publish, where absent, beside the key file.
+    #[arg(short, long, value_name = "F")]
+    pub(super) output: Option<PathBuf>,
 }
 
 /// `verify`
@@ -328,6 +368,26 @@ pub(super) enum Tiles {
     Export {
         /// Where: a directory of its own.
         dir: PathBuf,
+    },
+}
+
+/// `token`
+#[derive(Subcommand, Debug)]
+pub(super) enum Token {
+    /// Make one; it is printed once. A running sidecar takes it after SIGHUP.
+    Add {
+        /// Whom or what it is for.
+        name: String,
+        /// What it may do; `auditor` reads.
+        #[arg(long, default_value = "auditor")]
+        role: String,
+    },
+    /// Those there are, without the secrets.
+    List,
+    /// Take one away. A running sidecar refuses it after SIGHUP.
+    Revoke {
+        /// Its id, as `list` has it.
+        id: String,
     },
 }
 

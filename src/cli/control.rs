@@ -39,6 +39,13 @@ pub(super) enum Request {
     },
     Topics,
     Adopt,
+    KeyList,
+    KeyRotate,
+    RevokePrepare,
+    RevokeAbandon,
+    Revoke {
+        note: String,
+    },
     RebuildRegistry {
         names: Vec<String>,
     },
@@ -300,6 +307,11 @@ fn begin(sidecar: &mut Sidecar, request: &Request, is_running: bool) -> Result<O
         }
         Request::Topics => to_value(&sidecar.topics_status()),
         Request::Adopt => json!({ "adopted": to_value(&sidecar.adopt()?) }),
+        Request::KeyList => to_value(&sidecar.log_keys()?),
+        Request::KeyRotate => to_value(&sidecar.rotate_key(now())?),
+        Request::RevokePrepare => json!({ "prepared": sidecar.prepare_revocation(now())? }),
+        Request::RevokeAbandon => json!({ "abandoned": sidecar.abandon_revocation(now())? }),
+        Request::Revoke { note } => to_value(&sidecar.revoke_key(note, now())?),
         Request::RebuildRegistry { names } => {
             sidecar.refuse_if_halted()?;
             for name in names {
@@ -330,6 +342,10 @@ fn begin(sidecar: &mut Sidecar, request: &Request, is_running: bool) -> Result<O
         }
         Request::Pin | Request::Register | Request::Ingest { .. } => {
             sidecar.refuse_if_halted()?;
+            if matches!(request, Request::Ingest { .. }) {
+                // It would wait for as long as intake is paused, and that may be days.
+                sidecar.refuse_if_prepared()?;
+            }
             return Ok(None);
         }
     };

@@ -11,14 +11,14 @@ use crate::archive::{self, Pinner};
 use crate::config::{self, Config};
 use crate::core::decode::{Format, Limits};
 use crate::core::identity::{Form, Rules};
-use crate::core::note::Skey;
+use crate::core::note::{Skey, Vkey};
 use crate::core::origin::Origin;
 use crate::journal::{Journal, JournalError, Places};
 use crate::keyring::{self, Kek, Keyring};
 use crate::registry::Registrar;
 use crate::registry::snowflake::{Options, Snowflake};
 use crate::registry::sqlite::Sqlite;
-use crate::sidecar::{Opening, Schedule, Settings, Sidecar, SidecarError, TopicRule, Wanted, Which, Writer};
+use crate::sidecar::{LogKeys, Schedule, Settings, Sidecar, SidecarError, TopicRule, Wanted, Which, Writer};
 
 /// Opens the log for writing. The caller is its one owner.
 pub(super) fn sidecar(config: &Config, runtime: &tokio::runtime::Handle) -> Result<Sidecar, Failure> {
@@ -45,11 +45,30 @@ pub(super) fn registrars(
 
 fn writer(config: &Config) -> Result<Writer, Failure> {
     let origin = origin(config)?;
-    let key = key(&config.log.key_file, &origin)?;
+    let keys = keys(&config.log.key_file, &origin)?;
     let places = places(config);
-    let journal = Journal::open(&places, &origin, std::slice::from_ref(key.vkey())).map_err(SidecarError::from)?;
+    let vkeys = vkeys(&config.log.key_file, &origin, &keys);
+    let journal = Journal::open(&places, &origin, &vkeys).map_err(SidecarError::from)?;
     let keyring = keyring(config, &origin)?;
-    Ok(Writer::open(Opening { origin, key, journal, keyring })?)
+    Ok(Writer::go_on(origin, keys, journal, keyring)?)
+}
+
+/// The log's private keys: that of the key file, and those that a change of key left beside it.
+pub(super) fn keys(path: &Path, origin: &Origin) -> Result<LogKeys, Failure> {
+    let main = key(path, origin)?;
+    let files = LogKeys::files_beside(path).map_err(|e| Failure::file("looking beside", path, &e))?;
+    let beside = files.iter().map(|file| key(file, origin)).collect::<Result<_, _>>()?;
+    Ok(LogKeys::of_file(path, main, beside))
+}
+
+/// The public keys that a head of the log may be signed by: those at hand, and those it once had, which are published
+/// beside the key file. Which of them counts at which size is the log's own word.
+pub(super) fn vkeys(path: &Path, origin: &Origin, keys: &LogKeys) -> Vec<Vkey> {
+    let published = std::fs::read_to_string(path.with_extension("vkey")).unwrap_or_default();
+    let published = published.lines().filter_map(|line| line.trim().parse::<Vkey>().ok());
+    let mut vkeys = keys.vkeys();
+    vkeys.extend(published.filter(|vkey| vkey.name() == origin.as_str()));
+    vkeys
 }
 
 /// Where the journal's files lie.
@@ -64,7 +83,7 @@ pub(super) fn origin(config: &Config) -> Result<Origin, Failure> {
 }
 
 pub(super) fn key(path: &Path, origin: &Origin) -> Result<Skey, Failure> {
-    let pem = std::fs::read_to_string(path).map_err(|e| Failure::file("reading", path, &e))?;
+    let pem = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| Failure::file("reading", path, &e))?;
     Skey::from_pkcs8_pem(origin.as_str(), &pem)
         .map_err(|_| Failure::new(2, "key", format!("{}: not an Ed25519 key in PKCS#8 PEM", path.display())))
         .map_err(|failure| failure.hint("correct log.key_file; `pinfold init` wrote the key as keys/log.key"))
@@ -263,6 +282,7 @@ impl From<SidecarError> for Failure {
         let exit = match &error {
             SidecarError::Journal(JournalError::InUse(_)) => 4,
             error if error.is_halt() => 4,
+            SidecarError::Handover(_) => 1,
             _ => 3,
         };
         Failure::new(exit, error.code(), error.to_string()).hint(error.hint())

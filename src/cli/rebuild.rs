@@ -7,6 +7,7 @@
 mod fetch;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -18,23 +19,25 @@ use super::{Failure, confirm, load_config, logging, now, open};
 use crate::config::Config;
 use crate::core::audit::AuditInput;
 use crate::core::checkpoint::Head;
-use crate::core::note::Skey;
+use crate::core::note::{Skey, Vkey};
 use crate::core::origin::Origin;
 use crate::core::seq::Size;
 use crate::journal::{Journal, JournalError};
-use crate::sidecar::{Opening, Retraced, SidecarError, Writer, refill};
+use crate::sidecar::{LogKeys, Retraced, SidecarError, Writer, refill};
 
 pub(super) fn run(global: &Global, rebuild: &args::Rebuild, output: &Output) -> Result<u8, Failure> {
     let config = load_config(global)?;
     logging::begin(&config.logging, global, output.paints_stderr());
     let origin = open::origin(&config)?;
-    let key = open::key(&config.log.key_file, &origin)?;
-    let mut heads = heads(&config, &origin, &key)?;
+    let keys = open::keys(&config.log.key_file, &origin)?;
+    let vkeys = open::vkeys(&config.log.key_file, &origin, &keys);
+    let mut heads = heads(&config, &origin, &vkeys)?;
     let shown = released(&config, &origin, rebuild)?;
     let source = source(&config, rebuild, output)?;
     let known = shown.iter().filter_map(|known| known.head).map(|(size, _)| size);
     let sizes: Vec<Size> = heads.iter().map(|(_, head)| head.size).chain(known).collect();
-    let mut retraced = retrace(&config, &source, &origin, &key, &sizes, output)?;
+    let mut retraced = retrace(&config, &source, &origin, &vkeys, &sizes, output)?;
+    let key = signer(&keys, &retraced)?;
     let knows = |name: &str| shown.iter().any(|known| known.who == known::registry(name));
     config.registry.keys().filter(|name| !knows(name)).for_each(|name| retraced.forget_registry(name));
     let ours = Ours { retraced: &retraced, segments: source.segments, dir: source.shown.clone() };
@@ -59,7 +62,7 @@ pub(super) fn run(global: &Global, rebuild: &args::Rebuild, output: &Output) -> 
     let journal = open::places(&config).journal();
     confirm::destroy(global, &format!("replace {} (the old one is kept beside)", journal.display()))?;
     refill(&source.dir, &config.log.data.join("archive"), source.segments)?;
-    restore(&config, origin, key, retraced, lost.as_ref(), rebuild.accept_lost_tail)?;
+    restore(&config, (keys, &key, &vkeys), retraced, lost.as_ref(), rebuild.accept_lost_tail)?;
     output.object(&answer, || {
         format!("rebuilt the journal from {text}\nnext: pinfold run folds the rest again from the broker")
     })
@@ -69,29 +72,39 @@ pub(super) fn run(global: &Global, rebuild: &args::Rebuild, output: &Output) -> 
 const LOST_TAIL: &str = "a journal that opens goes on with `pinfold run`; a tail that is lost is given up with \
 `pinfold rebuild --accept-lost-tail`, and an entry says so";
 
+/// The key of the archive's last size: the journal goes on from there. A change of key in the lost tail is undone with
+/// it; its old key is still here, because it is kept until a pin target holds the change.
+fn signer(keys: &LogKeys, retraced: &Retraced) -> Result<Arc<Skey>, Failure> {
+    let vkey = retraced.key();
+    let key = vkey.and_then(|vkey| keys.get(vkey)).cloned();
+    key.ok_or_else(|| {
+        let vkey = vkey.map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        Failure::new(4, "other-key", format!("the archive ends under the key {vkey}, which is not in log.key_file"))
+            .hint("restore its key file, or rebuild from a copy that goes on to the change of key: --from DIR")
+    })
+}
+
 /// Puts the journal in place and lets it say what was lost.
 fn restore(
     config: &Config,
-    origin: Origin,
-    key: Skey,
+    (keys, key, vkeys): (LogKeys, &Skey, &[Vkey]),
     retraced: Retraced,
     lost: Option<&Head>,
     accept_lost_tail: bool,
 ) -> Result<(), Failure> {
-    let places = open::places(config);
-    let vkeys = std::slice::from_ref(key.vkey()).to_vec();
+    let (places, origin) = (open::places(config), open::origin(config)?);
     let roots = retraced.roots().clone();
-    let (restored, keyring) = retraced.restore(&key, lost, now())?;
+    let (restored, keyring) = retraced.restore(key, lost, now())?;
     let root_at = |size: Size| roots.get(&size).copied();
-    let journal = Journal::rebuild(&places, &origin, &vkeys, &restored, root_at, accept_lost_tail);
+    let journal = Journal::rebuild(&places, &origin, vkeys, &restored, root_at, accept_lost_tail);
     let journal = journal.map_err(SidecarError::from)?;
-    Writer::open(Opening { origin, key, journal, keyring })?.close()?;
+    Writer::go_on(origin, keys, journal, keyring)?.close()?;
     Ok(())
 }
 
 /// The heads known beside the archive that nobody else was shown: the head files, and a journal that opens.
-fn heads(config: &Config, origin: &Origin, key: &Skey) -> Result<Vec<(String, Head)>, Failure> {
-    let (places, vkeys) = (open::places(config), std::slice::from_ref(key.vkey()));
+fn heads(config: &Config, origin: &Origin, vkeys: &[Vkey]) -> Result<Vec<(String, Head)>, Failure> {
+    let places = open::places(config);
     let known = Journal::known_heads(&places, origin, vkeys).map_err(|error| {
         let hint = "a head file that does not read says nothing: move it aside, and rebuild again";
         Failure::from(SidecarError::from(error)).hint(hint)
@@ -155,11 +168,11 @@ fn retrace(
     config: &Config,
     source: &Source,
     origin: &Origin,
-    key: &Skey,
+    vkeys: &[Vkey],
     sizes: &[Size],
     output: &Output,
 ) -> Result<Retraced, Failure> {
-    let input = AuditInput { vkeys: vec![key.vkey().clone()], ..AuditInput::default() };
+    let input = AuditInput { vkeys: vkeys.to_vec(), ..AuditInput::default() };
     let report = audit(&source.files, source.segments, &input, output)?;
     if let Some(finding) = report.findings.first() {
         let segment = finding.segment.map_or_else(String::new, |segment| format!("segment {segment}: "));

@@ -1,16 +1,18 @@
 //! `run`: the sidecar. Drives the loop, answers other commands, serves health and metrics, and ends when told to.
 
+mod serving;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::args::{self, Global};
 use super::control::{self, Control};
 use super::output::Output;
-use super::{Failure, create, load_config, logging, metrics, now, open};
+use super::{Failure, create, load_config, logging, now, open};
 use crate::config::Config;
-use crate::http::{Health, Probes, Server};
-use crate::sidecar::{Progress, Sidecar, Status};
+use crate::sidecar::{Progress, Sidecar};
+use serving::{Board, Served};
 
 pub(super) fn run(global: &Global, run: &args::Run, output: &Output) -> Result<u8, Failure> {
     let config = load_config(global)?;
@@ -24,12 +26,15 @@ pub(super) fn run(global: &Global, run: &args::Run, output: &Output) -> Result<u
     attach(&mut sidecar, &config)?;
     let mut control = Control::listen(&config.log.data)?;
     let board = Arc::new(Board::default());
-    serve(&config, &runtime, &board)?;
+    let served = Served::begin(&config, &runtime, &board)?;
     let told = Arc::new(Told::default());
     watch_signals(&runtime, &told, global, level);
     tracing::info!(origin = config.log.origin, size = sidecar.size().0, "running");
     let started = Instant::now();
-    let reread = |sidecar: &mut Sidecar| reconnect(sidecar, &config, runtime.handle());
+    let reread = |sidecar: &mut Sidecar| {
+        reconnect(sidecar, &config, runtime.handle());
+        served.reread();
+    };
     let outcome = drive(&mut sidecar, &mut control, &board, &told, reread, run, global.timeout);
     drop(control);
     let totals = sidecar.totals();
@@ -57,55 +62,6 @@ fn text(summary: &serde_json::Value) -> String {
         number("pinned"),
         number("registered")
     )
-}
-
-/// What HTTP shows of the loop, renewed by it.
-#[derive(Default)]
-struct Board {
-    shown: Mutex<Option<(Instant, Status)>>,
-}
-
-/// The loop counts as alive while it stepped within this time.
-const ALIVE_WITHIN: Duration = Duration::from_secs(60);
-/// How often the board is renewed.
-const RENEW: Duration = Duration::from_millis(250);
-
-impl Board {
-    fn renew(&self, sidecar: &Sidecar) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if shown.as_ref().is_none_or(|(at, _)| at.elapsed() >= RENEW) {
-            *shown = Some((Instant::now(), sidecar.status(now(), true)));
-        }
-    }
-
-    fn health(&self) -> Health {
-        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((at, status)) = shown.as_ref() else { return Health::default() };
-        let paused = status.paused.map(|why| format!("paused: {why}"));
-        let missing = status.waiting_for.iter().map(|(who, why)| format!("{who}: {why}"));
-        let reasons: Vec<String> = paused.into_iter().chain(missing).collect();
-        let is_live = at.elapsed() < ALIVE_WITHIN;
-        Health { is_live, is_ready: is_live && reasons.is_empty() && status.halted.is_none(), reasons }
-    }
-
-    fn metrics(&self) -> String {
-        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.as_ref().map_or_else(|| "# EOF\n".to_owned(), |(_, status)| metrics::text(status))
-    }
-}
-
-fn serve(config: &Config, runtime: &tokio::runtime::Runtime, board: &Arc<Board>) -> Result<(), Failure> {
-    for address in [&config.http.listen, &config.http.health_listen].into_iter().filter(|address| !address.is_empty()) {
-        let (of_health, of_metrics) = (Arc::clone(board), Arc::clone(board));
-        let probes =
-            Probes { health: Box::new(move || of_health.health()), metrics: Box::new(move || of_metrics.metrics()) };
-        let server = runtime.block_on(Server::bind(address, Arc::new(probes)));
-        let server =
-            server.map_err(|e| Failure::new(2, "listen", e.to_string()).hint("choose another port in [http]"))?;
-        tracing::info!(address = server.address().map(tracing::field::display), "serving health and metrics");
-        runtime.spawn(server.serve(std::future::pending()));
-    }
-    Ok(())
 }
 
 /// What signals have told the loop.

@@ -248,8 +248,9 @@ fn vkeys_of(path: &Path) -> Result<Vec<Vkey>, Failure> {
 /// What the verifier holds.
 fn input(verify: &args::Verify, config: Option<&Config>, is_own: bool) -> Result<AuditInput, Failure> {
     let mut input = AuditInput { findings_max: verify.findings_max, ..AuditInput::default() };
-    let keys = config.map(|config| config.log.key_file.with_extension("vkey"));
-    let own = keys.filter(|path| verify.vkey.is_empty() && path.is_file());
+    let own = config.map(|config| &config.log.key_file).filter(|_| verify.vkey.is_empty());
+    let own = own.map(|file| [file.with_extension("vkey"), file.with_file_name("recovery.vkey")]);
+    let own: Vec<PathBuf> = own.into_iter().flatten().filter(|path| path.is_file()).collect();
     (input.vkeys, input.recovery) = vkeys(verify.vkey.iter().chain(&own))?;
     let configured = config.filter(|_| is_own).and_then(|config| config.witness.as_ref());
     let policy = match &verify.witness_policy {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Contents, Delay, Keep, Kek, Network, Pin, Registry, Source, place};
+use super::{Config, ConfigError, Contents, Delay, Http, Keep, Kek, Network, Pin, Registry, Source, place};
 use crate::core::origin::Origin;
 
 const PREFIX: &str = "PINFOLD__";
@@ -61,7 +61,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     parse(path, &text, &variables)
 }
 
-fn parse(path: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
+/// Reads `text` as the file at `path`, with these variables over it: no file and no environment is looked at.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn parse(path: &Path, text: &str, variables: &BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
     let mut config: Config = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
     let mut table: toml::Table = toml::from_str(text).map_err(|error| at_place(path, text, &error))?;
     let mut from = BTreeMap::new();
@@ -241,6 +245,22 @@ fn nearest(message: &str) -> Option<String> {
     Some(format!("did you mean `{known}`?"))
 }
 
+fn validate_http(http: &Http) -> Result<(), ConfigError> {
+    in_range("http.requests_per_second_max", u64::from(http.requests_per_second_max), 1..=100_000)?;
+    if http.tls_cert.is_some() != http.tls_key.is_some() {
+        let (key, other) = if http.tls_cert.is_some() { ("tls_cert", "tls_key") } else { ("tls_key", "tls_cert") };
+        return Err(ConfigError::value(format!("http.{key}"), format!("without http.{other}"), None));
+    }
+    if http.client_ca.is_some() && http.tls_cert.is_none() {
+        return Err(ConfigError::value(
+            "http.client_ca",
+            "without http.tls_cert: clear text has no certificates",
+            None,
+        ));
+    }
+    Ok(())
+}
+
 /// Relative paths start at the file.
 fn resolve(config: &mut Config, base: &Path) {
     let at = |path: &mut PathBuf| *path = base.join(&*path);
@@ -250,6 +270,12 @@ fn resolve(config: &mut Config, base: &Path) {
     at(&mut config.keyring.path);
     let Kek::File { path } = &mut config.keyring.kek;
     at(path);
+    let http = &mut config.http;
+    for file in [&mut http.tls_cert, &mut http.tls_key, &mut http.client_ca, &mut http.tokens] {
+        // Earlier versions wrote these keys as empty.
+        file.take_if(|path| path.as_os_str().is_empty());
+        file.iter_mut().for_each(at);
+    }
     for Source::Kafka(kafka) in config.source.values_mut() {
         kafka.password_file.iter_mut().for_each(at);
     }
@@ -290,18 +316,7 @@ fn validate(config: &Config) -> Result<(), ConfigError> {
         let message = "this version never removes segments from the archive folder: its registries read them again";
         return Err(ConfigError::value("local.keep_archive", message, Some("keep_archive = \"all\"")));
     }
-    let http = &config.http;
-    for (key, value) in [
-        ("tls_cert", &http.tls_cert),
-        ("tls_key", &http.tls_key),
-        ("client_ca", &http.client_ca),
-        ("tokens", &http.tokens),
-    ] {
-        if !value.is_empty() {
-            let message = "this version serves health and metrics only, in clear: it has no use for it yet";
-            return Err(ConfigError::value(format!("http.{key}"), message, Some("leave it empty")));
-        }
-    }
+    validate_http(&config.http)?;
     if config.seal.observe_every < Delay::from_secs(1) {
         return Err(ConfigError::value("seal.observe_every", "less than a second", None));
     }

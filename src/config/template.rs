@@ -114,12 +114,13 @@ required = true
 # timeout = "15s"
 
 [http]
-listen = "127.0.0.1:7410"       # /livez /readyz /metrics; "" for none
-health_listen = ""
-tls_cert = ""                   # this and the next three are reserved for the read API
-tls_key = ""
-client_ca = ""
-tokens = ""
+listen = "127.0.0.1:7410"       # /livez /readyz /metrics for all, the read API by token; "" for none
+health_listen = ""              # /livez /readyz /metrics alone, in clear
+# tls_cert = "keys/http.pem"    # the chain of `listen`; reread on SIGHUP, as the next two and the tokens
+# tls_key = "keys/http.key"
+# client_ca = "keys/clients.pem"        # whose client certificates may read
+tokens = "keys/tokens.toml"     # `pinfold token add` writes it; only hashes are in it
+requests_per_second_max = 200   # from one address
 "#;
 
 #[cfg(test)]

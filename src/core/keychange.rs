@@ -100,7 +100,7 @@ impl Revocation {
     /// `non-canonical`; `wrong-origin` where `recovery` is another log's; `bad-signature`, also for a line by another key.
     pub fn open(note: &str, recovery: &Vkey) -> Result<Revocation, Refused> {
         let note = Note::parse(note)?;
-        let revocation = Revocation::parse(note.text)?;
+        let revocation = Revocation::from_text(note.text)?;
         if recovery.name() != recovery_name(&revocation.vouched.origin) {
             let what = format!("revocation: of {}, the recovery key is {}", revocation.vouched.origin, recovery.name());
             return Err(Refused::new(Code::WrongOrigin, what));
@@ -109,7 +109,11 @@ impl Revocation {
         Ok(revocation)
     }
 
-    fn parse(text: &str) -> Result<Revocation, Refused> {
+    /// Reads exactly the signed text; nothing is verified.
+    ///
+    /// # Errors
+    /// `non-canonical`.
+    pub fn from_text(text: &str) -> Result<Revocation, Refused> {
         let [origin, size, root, old, new] = lines(text, REVOKE)?;
         let vouched = Head::from_text(&format!("{origin}\n{size}\n{root}\n"))?;
         let (old, new) = (log_key(&vouched.origin, old)?, log_key(&vouched.origin, new)?);
@@ -152,7 +156,7 @@ impl KeyChange {
         let parsed = Note::parse(note)?;
         let change = match step {
             KeyStep::Rotated => KeyChange::Rotated(Rotation::parse(parsed.text)?),
-            KeyStep::Revoked => KeyChange::Revoked(Revocation::parse(parsed.text)?),
+            KeyStep::Revoked => KeyChange::Revoked(Revocation::from_text(parsed.text)?),
         };
         if standing.origin.is_some_and(|origin| origin != change.origin()) {
             return refused(Code::WrongOrigin, "a note of another log");

@@ -6,6 +6,7 @@
 
 mod body;
 mod read;
+mod shown;
 mod write;
 
 use serde::ser::{SerializeMap, SerializeSeq, SerializeTuple};

@@ -4,6 +4,7 @@
 //! leaf's parts says. Both are checked with public keys alone. Not what belongs together in a tar: that is
 //! [`evidence`]. Spec: c2sp.org/tlog-proof; format.md, Segment, "Disclosure".
 
+pub mod bundle;
 pub mod consistency;
 pub mod erasure;
 pub mod evidence;

@@ -302,6 +302,11 @@ impl LogRules {
         self.keys.all()
     }
 
+    /// The keys with the sizes they sign from on, oldest first; those left out whose naming entry is not known.
+    pub fn key_spans(&self) -> impl Iterator<Item = (Size, &Vkey)> {
+        self.keys.spans.iter().filter_map(|(from, key)| key.as_ref().map(|key| (*from, key)))
+    }
+
     /// The key of kind 1, if that entry was seen.
     pub fn first_key(&self) -> Option<&Vkey> {
         self.keys.first()

@@ -98,7 +98,8 @@ impl Anchoring {
             answers: Answers::new(),
             runtime,
             archive,
-            quorum: anchors.quorum,
+            // `quorum none` asks for nothing: then there is nothing to wait for, or to miss.
+            quorum: anchors.quorum.filter(|quorum| !quorum.policy.asks_for_none()),
             witnessed: 0,
             gathered: BTreeMap::new(),
         };
@@ -152,8 +153,8 @@ impl Anchoring {
     /// Whether the authority at `n` is to be asked about a segment below `released`.
     fn next(&self, n: usize, outbox: &Outbox, released: u64, now: Timestamp) -> Option<u64> {
         let asked = self.authorities.get(n).filter(|asked| asked.lane.is_due(now))?;
-        let is_ours = |task: &Task| matches!(task, Task::Anchor { authority, .. } if *authority == asked.lane.name);
-        let segment = outbox.first_open(is_ours).filter(|segment| *segment < released)?;
+        let segment =
+            outbox.first_open(|task| task.is_question_to(&asked.lane.name)).filter(|segment| *segment < released)?;
         let is_held = self.gathered.get(&segment).is_some_and(|held| held.said.iter().any(|(who, _)| *who == n));
         (!is_held).then_some(segment)
     }

@@ -44,6 +44,7 @@ impl Sidecar {
             worked |= self.observe(now)?;
             self.writer.commit()?;
         }
+        self.retire_keys();
         let size = self.writer.journal.state().size();
         if self.writer.keyring.fold_is_due(size) {
             self.writer.keyring.fold(size)?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::handover::HandoverError;
 use crate::anchor::AnchorError;
 use crate::archive::PinError;
 use crate::core::finding::Refused;
@@ -80,6 +81,9 @@ pub enum SidecarError {
         /// The vkey of the file.
         found: String,
     },
+    /// The log is not handed over to another key.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// The log was closed by its last entry.
     #[error("log {0} is closed: nothing follows its last entry")]
     Closed(String),
@@ -120,7 +124,10 @@ impl SidecarError {
             SidecarError::Registry(error) => error.is_halt(),
             SidecarError::Anchor(error) => error.halts(),
             SidecarError::Build(error) => matches!(error, BuildError::Unsound(_)),
-            SidecarError::File { .. } | SidecarError::Thread(_) | SidecarError::NoRandom => false,
+            SidecarError::File { .. }
+            | SidecarError::Thread(_)
+            | SidecarError::NoRandom
+            | SidecarError::Handover(_) => false,
             SidecarError::Unsound(_)
             | SidecarError::Own { .. }
             | SidecarError::Rewritten { .. }
@@ -151,6 +158,7 @@ impl SidecarError {
             SidecarError::Rewritten { .. } => "rewritten-history",
             SidecarError::OtherCluster { .. } => "cluster-changed",
             SidecarError::OtherKey { .. } => "other-key",
+            SidecarError::Handover(_) => "handover",
             SidecarError::Closed(_) => "closed",
             SidecarError::KeyGone(_) => "key-gone",
             SidecarError::File { .. } => "file",
@@ -174,7 +182,10 @@ impl SidecarError {
             SidecarError::Rewritten { .. } | SidecarError::OtherCluster { .. } => {
                 "nothing was folded; if this history is to be taken as new: `pinfold topic adopt`".to_owned()
             }
-            SidecarError::OtherKey { .. } => "correct log.key_file; the key changes only by `key rotate`".to_owned(),
+            SidecarError::OtherKey { .. } => {
+                "correct log.key_file; the key changes only by `pinfold key rotate` and `pinfold key revoke`".to_owned()
+            }
+            SidecarError::Handover(error) => error.hint().to_owned(),
             SidecarError::Closed(_) => "make a successor: `pinfold init --origin NAME`".to_owned(),
             SidecarError::KeyGone(_) => "restore the keyring directory; then start again".to_owned(),
             SidecarError::Build(_) | SidecarError::Unsound(_) | SidecarError::Own { .. } => {

@@ -32,8 +32,7 @@ impl Sidecar {
     /// Tasks left of required targets and registries.
     pub fn open_tasks(&self) -> usize {
         let lanes = || self.pinning.lanes().chain(self.registering.lanes());
-        let is_required =
-            |task: &Task| !task.is_question() && lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
+        let is_required = |task: &Task| lanes().any(|lane| lane.is_required && task.is_for(&lane.name));
         self.outbox.tasks(is_required).count()
     }
 
@@ -41,14 +40,15 @@ impl Sidecar {
     /// quorum is required, the registries.
     pub fn open_questions(&self) -> usize {
         let answers = |task: &Task| {
-            task.is_question() && self.anchoring.lanes().any(|(_, lane)| lane.failures == 0 && task.is_for(&lane.name))
+            let mut lanes = self.anchoring.lanes();
+            lanes.any(|(_, lane)| lane.failures == 0 && task.is_question_to(&lane.name))
         };
         self.outbox.tasks(answers).count()
     }
 
     /// Tasks left of the registry of this name.
     pub fn open_of_registry(&self, name: &str) -> usize {
-        let is_other = |task: &Task| matches!(task, Task::Pin { .. } | Task::PinAnchor { .. } | Task::Anchor { .. });
+        let is_other = |task: &Task| matches!(task, Task::Pin { .. } | Task::PinAnchor { .. });
         self.outbox.tasks(|task| task.is_for(name) && !is_other(task)).count()
     }
 

@@ -16,10 +16,13 @@ impl Sidecar {
         let at = self.writer.journal.state().recorded_at;
         let wanted = self.pinning.tasks(at).chain(self.anchoring.tasks(at)).chain(self.registering.tasks(at));
         let wanted: Vec<Task> = wanted.collect();
-        let authorities = self.anchoring.lanes().map(|(_, lane)| lane);
-        let lanes = self.pinning.lanes().chain(authorities).chain(self.registering.lanes());
+        let lanes = self.pinning.lanes().chain(self.registering.lanes());
         let names: Vec<String> = lanes.map(|lane| lane.name.clone()).collect();
-        let left = self.outbox.tasks(|task| !names.iter().any(|name| task.is_for(name)));
+        let authorities: Vec<String> = self.anchoring.lanes().map(|(_, lane)| lane.name.clone()).collect();
+        let left = self.outbox.tasks(|task| match task.is_question() {
+            true => !authorities.iter().any(|name| task.is_question_to(name)),
+            false => !names.iter().any(|name| task.is_for(name)),
+        });
         let left: Vec<(u64, String)> = left.map(|(segment, task)| (segment, task.name())).collect();
         for (segment, name) in left {
             self.outbox.end(&mut self.writer, segment, &name);

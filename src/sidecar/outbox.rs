@@ -164,7 +164,8 @@ impl Task {
             | Task::Again { registry, .. }
             | Task::RegisterPin { registry, .. }
             | Task::RegisterAnchor { registry, .. } => registry == lane,
-            Task::Anchor { authority, .. } => authority == lane,
+            // An authority may have the name of a target or registry.
+            Task::Anchor { .. } => false,
         }
     }
 
@@ -173,14 +174,20 @@ impl Task {
         match self {
             Task::Pin { target, .. } => target == lane,
             Task::Register { registry, .. } | Task::Again { registry, .. } => registry == lane,
-            Task::Anchor { authority, .. } => authority == lane,
-            Task::RegisterPin { .. } | Task::PinAnchor { .. } | Task::RegisterAnchor { .. } => false,
+            Task::RegisterPin { .. } | Task::Anchor { .. } | Task::PinAnchor { .. } | Task::RegisterAnchor { .. } => {
+                false
+            }
         }
     }
 
     /// Whether it is a question to an authority: a segment is done, and may be dropped, without its answer.
     pub(super) fn is_question(&self) -> bool {
         matches!(self, Task::Anchor { .. })
+    }
+
+    /// Whether it is a question to the authority of this name.
+    pub(super) fn is_question_to(&self, name: &str) -> bool {
+        matches!(self, Task::Anchor { authority, .. } if *authority == *name)
     }
 
     /// When the work was to be done first.

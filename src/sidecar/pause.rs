@@ -16,6 +16,8 @@ pub enum Pause {
     Disk,
     /// Too much that is sealed and not yet done.
     Backlog,
+    /// A revocation waits for the recovery key.
+    Revocation,
 }
 
 impl Pause {
@@ -24,6 +26,7 @@ impl Pause {
         match self {
             Pause::Disk => "disk",
             Pause::Backlog => "backlog",
+            Pause::Revocation => "revocation",
         }
     }
 }
@@ -58,6 +61,8 @@ impl Sidecar {
             Some(Pause::Disk)
         } else if self.backlog_bytes() > self.settings.backlog_max {
             Some(Pause::Backlog)
+        } else if self.writer.is_revoking {
+            Some(Pause::Revocation)
         } else {
             None
         };

@@ -28,7 +28,7 @@ use crate::core::cid::Cid;
 use crate::core::hash::Hash;
 use crate::core::leaf::{Body, LeafView, RestoredWhat};
 use crate::core::merkle::Tree;
-use crate::core::note::Skey;
+use crate::core::note::{Skey, Vkey};
 use crate::core::origin::Origin;
 use crate::core::position::Partition;
 use crate::core::rules::LogRules;
@@ -133,6 +133,11 @@ impl Retraced {
     /// The root over them.
     pub fn root(&self) -> Hash {
         self.tree.root()
+    }
+
+    /// The key of that size.
+    pub fn key(&self) -> Option<&Vkey> {
+        self.rules.key()
     }
 
     /// The roots at the sizes asked for, those beyond the archive left out.

@@ -31,6 +31,7 @@ impl Sidecar {
         let (waiting, settings) = (self.writer.waiting(), &self.settings);
         let age = waiting.oldest.map_or(0, |oldest| now.since(oldest));
         !self.sealer.is_busy()
+            && !self.writer.is_revoking
             && waiting.entries > 0
             && (self.unsealed() >= settings.entries_max
                 || waiting.frame_bytes >= settings.bytes_max
@@ -81,6 +82,7 @@ impl Sidecar {
     /// # Errors
     /// As `step`.
     pub fn seal_now(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
+        self.refuse_if_prepared()?;
         let sealed = self.seal_and_wait(now);
         if let Err(error) = &sealed
             && error.is_halt()
@@ -90,7 +92,7 @@ impl Sidecar {
         sealed
     }
 
-    fn seal_and_wait(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
+    pub(super) fn seal_and_wait(&mut self, now: Timestamp) -> Result<bool, SidecarError> {
         if !self.sealer.is_busy() {
             self.begin_seal(now)?;
         }
@@ -120,11 +122,13 @@ impl Sidecar {
         self.writer.commit()?;
         let state = self.writer.journal.state();
         let start = self.start_of(&state.sealed)?;
+        let reach = self.writer.segment_reach();
         let plan = Plan {
             journal: Arc::clone(&self.writer.journal),
-            key: self.writer.shared_key(),
+            keys: self.writer.keys.all().cloned().collect(),
             archive: self.settings.archive.clone(),
-            end: state.size().min(Size(start.tree.size().0.saturating_add(self.settings.entries_max))),
+            end: state.size().min(Size(start.tree.size().0.saturating_add(self.settings.entries_max))).max(reach),
+            reach,
             start,
             bytes_max: self.settings.bytes_max,
         };

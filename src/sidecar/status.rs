@@ -165,6 +165,10 @@ impl Sidecar {
         let done = |lane: &Lane| {
             (lane.name.clone(), self.outbox.first_open(|task| task.is_stage_of(&lane.name)).unwrap_or(segments))
         };
+        let spoken = |lane: &Lane| {
+            let open = self.outbox.first_open(|task| task.is_question_to(&lane.name));
+            (lane.name.clone(), open.unwrap_or(segments))
+        };
         let oldest_task = self.outbox.tasks(|_| true).map(|(_, task)| task.since()).min();
         let oldest = self.writer.waiting().oldest.into_iter().chain(oldest_task).min();
         let counts = self.writer.counts();
@@ -185,7 +189,7 @@ impl Sidecar {
             released: self.released_status(),
             pinned: self.pinning.lanes().map(done).collect(),
             registered: self.registering.lanes().map(done).collect(),
-            anchored: self.anchoring.lanes().map(|(_, lane)| done(lane)).collect(),
+            anchored: self.anchoring.lanes().map(|(_, lane)| spoken(lane)).collect(),
             witnessed: self.anchoring.witnessed().map(|(segments, is_required)| WitnessedStatus {
                 segments,
                 mode: if is_required { "fail-closed" } else { "fail-open" },

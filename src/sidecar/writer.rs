@@ -17,6 +17,7 @@ use super::counts::Counts;
 use super::epoch::{Epoch, month};
 use super::error::SidecarError;
 use super::known::{SharedKnown, lock};
+use super::logkeys::LogKeys;
 use super::memo::Memo;
 use super::random::Random;
 use super::reader::Reader;
@@ -47,7 +48,11 @@ pub(super) const QUARANTINE: u32 = 1;
 pub struct Writer {
     origin: Origin,
     oid: Hash,
+    /// The key that signs what is recorded now: it is one of `keys`.
     key: Arc<Skey>,
+    pub(super) keys: LogKeys,
+    /// Whether a revocation waits for the recovery key.
+    pub(super) is_revoking: bool,
     pub(super) journal: Arc<Journal>,
     pub(super) keyring: Keyring,
     rules: LogRules,
@@ -160,6 +165,16 @@ impl Writer {
     /// The same, for a thread that signs beside us: there is one copy of it in memory.
     pub(super) fn shared_key(&self) -> Arc<Skey> {
         Arc::clone(&self.key)
+    }
+
+    /// Signs with `key` from the next head on.
+    pub(super) fn sign_with(&mut self, key: Arc<Skey>) {
+        self.key = key;
+    }
+
+    /// The rules after everything pushed so far.
+    pub(super) fn rules(&self) -> &LogRules {
+        &self.rules
     }
 
     /// The number of entries, those of the next commit included.

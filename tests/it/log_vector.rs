@@ -10,11 +10,13 @@ use pinfold::core::codec;
 use pinfold::core::hash::Hash;
 use pinfold::core::leaf::LeafView;
 use pinfold::core::merkle::Tree;
+use pinfold::core::note::{Cosigner, Note};
 use pinfold::core::origin::Origin;
 use pinfold::core::rules::LogRules;
 use pinfold::core::segment::build::{Builder, Built, Spools, Start};
 use pinfold::core::segment::read::{Frames, Proof};
-use pinfold::core::segment::{Seal, skip_of};
+use pinfold::core::segment::{Anchor, Seal, skip_of};
+use pinfold::core::time::Timestamp;
 use pinfold::core::witness::Policy;
 use serde_json::Value;
 
@@ -196,14 +198,46 @@ fn without_payload_files_the_report_says_what_is_unproven() {
 }
 
 #[test]
-fn a_closed_log_is_confirmed_by_enough_witnesses_of_its_newest_checkpoint_only() {
-    let (archive, expected) = (archive(), expected());
-    // The only anchor is of segment 1: it proves a time, not that nothing came after.
+fn a_closed_log_is_confirmed_by_the_quorum_over_its_newest_checkpoint_only() {
+    let (mut archive, expected) = (archive(), expected());
     let verifier = verifier(&expected, false);
-    let witness = verifier.witnesses.first().unwrap();
-    let policy = format!("witness w {witness}\nquorum w\n");
-    let input = AuditInput { quorum: Some(Policy::parse(policy.as_bytes()).unwrap()), ..verifier };
-    check(&archive.audit(&input), 10);
+    let (known, other) = (verifier.witnesses.first().unwrap(), Cosigner::from_seed("w.example/2", &[9; 32]).unwrap());
+    let with = |quorum: &str| {
+        let witnesses = format!("witness a {known}\nwitness b {}\n", other.vkey());
+        let policy = Policy::parse(format!("{witnesses}{quorum}\n").as_bytes()).unwrap();
+        let witnesses = policy.witnesses.iter().map(|witness| witness.vkey.clone()).collect();
+        AuditInput { quorum: Some(policy), witnesses, ..verifier.clone() }
+    };
+    // The only anchor is of segment 1: it proves a time, not that nothing came after.
+    check(&archive.audit(&with("quorum a")), 10);
+    let proof = Proof::open(archive.file(2, File::Proof).unwrap(), Limits::default()).unwrap();
+    let mut anchor = Anchor::of(proof.cid(), &proof.seal().checkpoint);
+    let seed: Hash = text(&witness_key()["seed"]).parse().unwrap();
+    let witness = Cosigner::from_seed(known.name(), &seed.0).unwrap();
+    let (at, signed) = (Timestamp(1_767_225_600_000_000), Note::parse(&anchor.checkpoint).unwrap().text.to_owned());
+    anchor.add_lines(&witness.cosign(&signed, at)).unwrap();
+    archive.files.insert(name(2, File::Anchor), anchor.to_car());
+    for (quorum, exit) in [
+        ("quorum a", 0),
+        ("quorum b", 10),
+        ("group any any a b\nquorum any", 0),
+        ("group all all a b\nquorum all", 10),
+        ("quorum none", 10),
+    ] {
+        let report = archive.audit(&with(quorum));
+        assert_eq!((report.exit, report.fresh.map(|fresh| fresh.source)), (exit, (exit == 0).then_some("anchors")));
+    }
+    // A line of a witness that does not hold is a finding, whoever else signed.
+    anchor.add_lines(&other.cosign("another text\n", at)).unwrap();
+    archive.files.insert(name(2, File::Anchor), anchor.to_car());
+    assert_eq!(archive.audit(&with("quorum a")).exit, 40);
+}
+
+/// The private key of the vectors' witness.
+fn witness_key() -> Value {
+    let notes = Path::new(DIR).with_file_name("notes.json");
+    let notes: Value = serde_json::from_slice(&std::fs::read(notes).unwrap()).unwrap();
+    notes["keys"].as_array().unwrap().iter().find(|key| key["name"] == "witness").unwrap().clone()
 }
 
 #[test]

@@ -18,6 +18,8 @@ mod anchoring;
 #[path = "../harness/binary.rs"]
 mod binary;
 mod bodies;
+mod bundle;
+mod decoders;
 mod demo;
 mod dependencies;
 mod deploy;
@@ -31,8 +33,10 @@ mod feeding;
 mod fixtures;
 mod fleet;
 mod footprint;
+mod http;
 mod idle;
 mod journal;
+mod keys;
 mod leftover;
 mod line;
 mod log_parts;
@@ -60,6 +64,8 @@ mod soak;
 #[path = "../harness/stub_witness.rs"]
 mod stub_witness;
 mod surface;
+#[path = "../harness/decoders.rs"]
+mod targets;
 mod tidy;
 mod tiles;
 mod timestamp;

@@ -36,6 +36,7 @@ mod seals;
 #[allow(dead_code, reason = "the offline tests use the rest")]
 #[path = "../harness/shim.rs"]
 mod shim;
+mod tiles;
 mod verify;
 mod whole;
 mod witness;

@@ -38,15 +38,18 @@ fn log_key(config: &Config) -> Remark {
         Ok(key) => key,
         Err(failure) => return Remark::failed(name, failure),
     };
-    let vkey = fs::read_to_string(path.with_extension("vkey")).unwrap_or_default();
-    match vkey.trim() {
+    let vkeys = fs::read_to_string(path.with_extension("vkey")).unwrap_or_default();
+    // Every key the log had, one a line: this one must be among them.
+    let own = key.vkey().to_string();
+    let known = vkeys.lines().map(str::trim).find(|line| *line == own).or_else(|| vkeys.lines().last());
+    match known.unwrap_or_default().trim() {
         "" => Remark::new(
             Status::Warn,
             name,
             format!("no {} beside it", path.with_extension("vkey").display()),
             format!("give verifiers this line: {}", key.vkey()),
         ),
-        known if known == key.vkey().to_string() => Remark::ok(name, known),
+        known if known == own => Remark::ok(name, known),
         known => Remark::new(
             Status::Fail,
             name,

@@ -279,10 +279,12 @@ fn checks_of(log: &Log) -> Vec<Value> {
 fn of_member(log: &Log, seconds: f64) -> Value {
     let mut member = answer::json(&log.report, log.report.exit, seconds);
     // Said once, for the whole fleet.
-    for key in ["checks", "findings", "anchors", "seconds", "entries_per_second"] {
-        member.as_object_mut().map(|fields| fields.remove(key));
+    if let Some(fields) = member.as_object_mut() {
+        for key in ["checks", "findings", "anchors", "seconds", "entries_per_second"] {
+            fields.remove(key);
+        }
+        fields.insert("dir".to_owned(), log.dir.display().to_string().into());
     }
-    member["dir"] = log.dir.display().to_string().into();
     member
 }
 

@@ -6,7 +6,7 @@ use super::super::hash::Hash;
 use super::super::keychange::Revocation;
 use super::super::note::Vkey;
 use super::super::rules::Fault;
-use super::super::seq::Size;
+use super::super::seq::{Seq, Size};
 use super::check::root_at;
 use super::report::Fresh;
 use super::{Audit, Joined};
@@ -77,7 +77,25 @@ impl Audit<'_> {
                 .map(|(segment, joined)| (segment, revoked(&revocation, joined.size)))
                 .collect();
             faults.into_iter().for_each(|(segment, fault)| self.findings.add(Some(segment), fault));
+            if let Some((seq, new)) = self.handed_on(&revocation) {
+                let expected = format!("no word of {} from entry {} on", revocation.old.key_id_hex(), vouched.size);
+                let found = format!("the log given to {new}");
+                self.findings.add(None, Fault::at(seq, Code::RevokedKey, "key-changed", expected, found));
+            }
         }
+    }
+
+    /// A thief who goes on under a key of his own signs no checkpoint with the stolen one, but the change of key: the
+    /// revoked key's word as much as a checkpoint is. Gives the entry, and whom it gave the log to.
+    fn handed_on(&self, revocation: &Revocation) -> Option<(Seq, Vkey)> {
+        let spans: Vec<(Size, &Vkey)> = self.rules.key_spans().collect();
+        let next = spans.windows(2).find_map(|pair| match pair {
+            [(_, old), next] if **old == revocation.old => Some(*next),
+            _ => None,
+        });
+        let (from, new) = next?;
+        let is_theirs = from > revocation.vouched.size && *new != revocation.new;
+        is_theirs.then(|| (Seq(from.0.saturating_sub(1)), new.clone()))
     }
 
     /// The known head is of this tree, and none is newer. Confirms the newest checkpoint where it is that.

@@ -17,6 +17,7 @@ use super::super::finding::{Code, Refused};
 use super::super::hash::Hash;
 use super::super::leaf::LeafView;
 use super::super::merkle::Tree;
+use super::super::note::Vkey;
 use super::super::rules::{Fault, LogRules};
 use super::super::seq::{Seq, Size};
 use super::super::{car, origin::Origin};
@@ -279,6 +280,11 @@ impl<W> Unsigned<W> {
     /// What the checkpoint must say.
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// The key that must sign it: the log's at this size.
+    pub fn signer(&self) -> Option<&Vkey> {
+        self.rules.key()
     }
 
     /// Puts the signed checkpoint into the Seal.

@@ -31,14 +31,16 @@ pub(in crate::sidecar) struct Sealer {
 /// A segment to be cut.
 pub(super) struct Plan {
     pub(super) journal: Arc<Journal>,
-    /// The one copy of the log's key, shared.
-    pub(super) key: Arc<Skey>,
+    /// The log's keys, shared: the segment's end says which of them signs.
+    pub(super) keys: Vec<Arc<Skey>>,
     /// The archive folder.
     pub(super) archive: PathBuf,
     /// What it takes from the segments before it.
     pub(super) start: Start,
     /// Where it ends at the latest: everything before is committed.
     pub(super) end: Size,
+    /// Where it ends at the earliest, unless its frames outgrow a segment.
+    pub(super) reach: Size,
     /// Frame bytes after which it ends earlier.
     pub(super) bytes_max: u64,
 }
@@ -100,21 +102,28 @@ impl Drop for Sealer {
     }
 }
 
+/// Frame bytes after which a segment ends even before its reach: well below what a segment may hold.
+const REACH_BYTES_MAX: u64 = 256 << 20;
+
 impl Plan {
     fn cut(self) -> Result<Cut, SidecarError> {
-        let Plan { journal, key, archive, start, end, bytes_max } = self;
+        let Plan { journal, keys, archive, start, end, reach, bytes_max } = self;
         let (first, segment) = (start.tree.size().next_seq(), start.segment);
         let mut builder = Builder::new(start, files::spools(&archive)?);
         for entry in journal.entries(first, end)? {
             let entry = entry?;
             let frames: Vec<&[u8]> = entry.frames.iter().map(Vec::as_slice).collect();
             builder.add(&entry.leaf, &frames)?;
+            let bytes_max = if entry.seq.size() < reach { bytes_max.max(REACH_BYTES_MAX) } else { bytes_max };
             if builder.frame_bytes() >= bytes_max && builder.may_end() {
                 break;
             }
         }
         let unsigned = builder.finish()?;
-        let checkpoint = sign_checkpoint(unsigned.head(), &key);
+        let signer = unsigned.signer().ok_or_else(|| SidecarError::KeyGone(format!("segment {segment}")))?;
+        let key = keys.iter().find(|key| key.vkey() == signer);
+        let key = key.ok_or_else(|| SidecarError::KeyGone(format!("segment {segment}, to be signed by {signer}")))?;
+        let checkpoint = sign_checkpoint(unsigned.head(), key);
         let mut built = unsigned.seal(checkpoint)?;
         files::write(&mut built, &Files::of(&archive, segment))?;
         let (count, payload, root) = (built.seal.count, built.seal.payload, built.tree.root());

@@ -48,7 +48,8 @@ impl Writer {
             recovery: recovery.to_owned(),
             continues: None,
         };
-        let mut writer = Writer::new(origin, key, journal, keyring, epoch, now, vec![Seq(1)])?;
+        let keys = LogKeys::of(key);
+        let mut writer = Writer::new(origin, keys, journal, keyring, epoch, now, vec![Seq(1)])?;
         writer.software = None;
         writer.push(Body::LogOpened(Box::new(opened)), None, Vec::new())?;
         writer.push(Body::EpochOpened { epoch: 0, classes: names }, None, Vec::new())?;
@@ -60,7 +61,7 @@ impl Writer {
 
     fn new(
         origin: Origin,
-        key: Skey,
+        keys: LogKeys,
         journal: Journal,
         keyring: Keyring,
         epoch: Epoch,
@@ -77,7 +78,9 @@ impl Writer {
             clock_step: None,
             oid: origin.oid(),
             origin,
-            key: Arc::new(key),
+            key: Arc::clone(keys.main_shared()),
+            keys,
+            is_revoking: false,
             journal,
             keyring,
             rules: LogRules::new(),
@@ -104,13 +107,26 @@ impl Writer {
     /// # Errors
     /// A halt where journal, keyring and key do not belong together.
     pub fn open(opening: Opening) -> Result<Writer, SidecarError> {
-        let Opening { origin, key, journal, mut keyring } = opening;
+        let Opening { origin, key, journal, keyring } = opening;
+        Writer::go_on(origin, LogKeys::of(key), journal, keyring)
+    }
+
+    /// The same with all keys at hand: the log says which of them signs now, and its key files are brought to that.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn go_on(
+        origin: Origin,
+        keys: LogKeys,
+        journal: Journal,
+        mut keyring: Keyring,
+    ) -> Result<Writer, SidecarError> {
         let state = journal.state();
         let rules = own("the saved rules of the log", LogRules::from_bytes(&journal.rules()?))?;
-        let vkey = rules.key().map(ToString::to_string).unwrap_or_default();
-        if vkey != key.vkey().to_string() {
-            return Err(SidecarError::OtherKey { expected: vkey, found: key.vkey().to_string() });
-        }
+        let key = rules.key().and_then(|vkey| keys.get(vkey)).cloned().ok_or_else(|| SidecarError::OtherKey {
+            expected: rules.key().map(ToString::to_string).unwrap_or_default(),
+            found: keys.main().vkey().to_string(),
+        })?;
         if let Some(mark) = journal.row(ROW_KEYRING)? {
             keyring.require(Mark(be64(&mark)))?;
         }
@@ -121,8 +137,10 @@ impl Writer {
         let topics = journal.rows(topics::ROW_PREFIX)?.into_iter().filter_map(topic).collect();
         let positions = journal.positions()?.into_iter().collect();
         let epochs = journal.rows(ROW_EPOCHS)?.into_iter().map(|(_, seq)| Seq(be64(&seq))).collect();
-        let mut writer = Writer::new(origin, key, journal, keyring, epoch, state.recorded_at, epochs)?;
-        writer.rules = rules;
+        let mut writer = Writer::new(origin, keys, journal, keyring, epoch, state.recorded_at, epochs)?;
+        (writer.key, writer.rules) = (key, rules);
+        writer.settle_key_files();
+        writer.note_prepared()?;
         let sealed =
             writer.journal.rows(ROW_SEALED_RULES)?.into_iter().flat_map(|(_, value)| value).collect::<Vec<u8>>();
         if !sealed.is_empty() {

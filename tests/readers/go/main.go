@@ -2,6 +2,8 @@
 //
 //	reader car FILE...                  every block hashed, one root, the root first; prints "ROOT BLOCKS" a file
 //	reader checkpoint VKEY FILE...      the checkpoint of each .proof.car opened with sumdb/note, its root with sumdb/tlog
+//	reader tiles VKEY DIR N M           a tlog-tiles directory: root, entries, N inclusion and M consistency proofs
+//	reader proof VKEY FILE...           a .tlog-proof; prints "INDEX SIZE ROOT" a file
 //
 // The second prints "SIZE ROOT" a file, and checks that each tree continues the one before: the leaves of the pages,
 // hashed as RFC 6962 says, give the signed root.
@@ -13,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 
 	"github.com/ipfs/go-cid"
 	"github.com/ipld/go-car/v2"
@@ -26,7 +29,7 @@ import (
 
 func main() {
 	if len(os.Args) < 3 {
-		fail(errors.New("usage: reader car FILE... | reader checkpoint VKEY FILE..."))
+		fail(errors.New("usage: reader car | checkpoint | tiles | proof ARGUMENTS"))
 	}
 	switch os.Args[1] {
 	case "car":
@@ -40,6 +43,27 @@ func main() {
 	case "checkpoint":
 		if err := readCheckpoints(os.Args[2], os.Args[3:]); err != nil {
 			fail(err)
+		}
+	case "tiles":
+		if len(os.Args) != 6 {
+			fail(errors.New("usage: reader tiles VKEY DIR N M"))
+		}
+		inclusions, err := strconv.ParseInt(os.Args[4], 10, 64)
+		if err != nil {
+			fail(err)
+		}
+		consistencies, err := strconv.ParseInt(os.Args[5], 10, 64)
+		if err != nil {
+			fail(err)
+		}
+		if err := checkTiles(os.Args[2], os.Args[3], inclusions, consistencies); err != nil {
+			fail(err)
+		}
+	case "proof":
+		for _, file := range os.Args[3:] {
+			if err := checkProof(os.Args[2], file); err != nil {
+				fail(fmt.Errorf("%s: %w", file, err))
+			}
 		}
 	default:
 		fail(fmt.Errorf("unknown command %q", os.Args[1]))
