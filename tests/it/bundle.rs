@@ -496,7 +496,7 @@ fn what_whoever_holds_the_key_can_make_anew_is_held_against_the_entries() {
     row("the report rewritten", own, 10, &|files| file(files, "report.html").bytes = b"<p>all is well".to_vec());
     row("a manifest of another checkpoint", own, 40, &|files| {
         let root = log.checkpoint().lines().nth(2).unwrap().to_owned();
-        replace(files, "manifest.json", &root, &log.head(3).text().lines().nth(2).unwrap().to_owned());
+        replace(files, "manifest.json", &root, log.head(3).text().lines().nth(2).unwrap());
     });
     row("another form of manifest", own, 50, &|files| {
         replace(files, "manifest.json", "pinfold-evidence/1", "pinfold-evidence/2");
