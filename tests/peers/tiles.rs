@@ -108,7 +108,7 @@ fn sumdb_refuses_a_changed_tile_entry_checkpoint_and_key() {
         std::fs::write(&path, sound).unwrap();
     }
     let other = Log::new(ORIGIN);
-    assert!(read(&std::fs::read_to_string(other.path("keys/log.vkey")).unwrap().trim().to_owned(), &dir).is_err());
+    assert!(read(std::fs::read_to_string(other.path("keys/log.vkey")).unwrap().trim(), &dir).is_err());
 }
 
 #[test]

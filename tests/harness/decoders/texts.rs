@@ -119,10 +119,10 @@ pub(super) fn policy(bytes: &[u8]) {
 pub(super) fn add_checkpoint(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     same_text(bytes, |text| Some(Submission::parse(text).ok()?.to_text()), Clone::clone);
-    if let Ok(submission) = Submission::parse(text) {
-        if let Ok(note) = Note::parse(submission.checkpoint) {
-            let _ = TreeHead::parse(note.text);
-        }
+    if let Ok(submission) = Submission::parse(text)
+        && let Ok(note) = Note::parse(submission.checkpoint)
+    {
+        let _ = TreeHead::parse(note.text);
     }
 }
 
