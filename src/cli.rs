@@ -14,6 +14,7 @@ mod deadline;
 mod demo;
 mod doctor;
 mod dry_run;
+mod export;
 mod failure;
 mod health;
 mod init;
@@ -34,6 +35,7 @@ mod registry;
 mod released;
 mod run;
 mod tiles;
+mod timestamp;
 mod token;
 mod topic;
 mod verify;
@@ -110,7 +112,9 @@ fn run(args: &Args, output: &Output) -> Result<u8, Failure> {
             }
             journal::stage(global, &Request::Prune { dry_run: *dry_run }, output)
         }
+        Command::Timestamp(timestamp) => timestamp::run(global, timestamp, output),
         Command::Verify(verify) => verify::run(global, verify, output),
+        Command::Export(export) => export::run(global, export, output),
         Command::Prove(prove) => prove::run(global, prove, output),
         Command::Check(check) => check::run(check, output),
         Command::Tiles(command) => tiles::run(global, command, output),

@@ -12,6 +12,7 @@ mod registry;
 mod secret;
 mod source;
 mod template;
+mod timestamp;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub use registry::{Ddl, Registry, Snowflake, Sqlite};
 pub use secret::{MASK, Secret};
 pub use source::{Assignment, Decode, Kafka, Source, Topic};
 pub use template::template;
+pub use timestamp::Timestamp;
 pub use witness::{Mode, Witness};
 
 /// Everything a log is run with. Paths are absolute or relative to the working directory once loaded.
@@ -66,6 +68,9 @@ pub struct Config {
     /// Where segments are registered, by name.
     #[serde(default)]
     pub registry: BTreeMap<String, Registry>,
+    /// Who is asked when a checkpoint existed, by name.
+    #[serde(default)]
+    pub timestamp: BTreeMap<String, Timestamp>,
     /// Who cosigns checkpoints.
     #[serde(default)]
     pub witness: Option<Witness>,
@@ -320,6 +325,9 @@ mod defaults {
     }
     pub(super) fn call_timeout() -> Delay {
         Delay::from_secs(60)
+    }
+    pub(super) fn query_timeout() -> Delay {
+        Delay::from_secs(15)
     }
     pub(super) fn witness_timeout() -> Delay {
         Delay::from_secs(15)

@@ -24,7 +24,6 @@ mod known;
 mod lane;
 mod left;
 mod leftover;
-mod logkeys;
 mod memo;
 mod newcomers;
 mod observing;
@@ -57,10 +56,9 @@ pub use disclosing::Disclosed;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};
 pub use fold::Folded;
-pub use handover::{HandedOver, HandoverError, KeyView};
+pub use handover::{HandedOver, HandoverError, KeyView, LogKeys};
 pub use intake::{PositionView, TopicRule, Totals, Which};
 pub use lane::Lane;
-pub use logkeys::LogKeys;
 pub use pause::Pause;
 pub use prune::Pruned;
 pub use reader::{Keys, Reader};
@@ -119,8 +117,6 @@ pub struct Sidecar {
     observed_for: Option<u64>,
     /// When they were last written down for whatever reason, in this process.
     looked_at: Option<Timestamp>,
-    /// For which released segments and keys the old private keys were last looked at.
-    retired_at: Option<(u64, usize)>,
     /// What a failing disk left unwritten; it is tried again.
     trouble: Option<SidecarError>,
 }
@@ -185,11 +181,9 @@ impl Sidecar {
             pruned_segments: 0,
             observed_for: None,
             looked_at: None,
-            retired_at: None,
             trouble: None,
         };
         sidecar.meet_newcomers()?;
-        sidecar.retire_keys();
         Ok(sidecar)
     }
 

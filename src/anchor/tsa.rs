@@ -15,7 +15,7 @@ use super::witness::reason;
 use super::{AnchorError, AnchorKind, Answer, Authority, Released, Said};
 use crate::core::hash::Hash;
 use crate::core::seq::Size;
-use crate::core::timestamp::{Query, RANDOM_BYTES, Rejected, Roots, Vouched};
+use crate::core::timestamp::{Query, RANDOM_BYTES, Rejected, Roots, Token, Vouched};
 
 const QUERY_TYPE: &str = "application/timestamp-query";
 const REPLY_TYPE: &str = "application/timestamp-reply";
@@ -94,6 +94,16 @@ impl Tsa {
         let (token, der) = query.accept(&reply).map_err(|rejected| self.judged(size, &rejected))?;
         let vouched = token.vouched_by(&self.roots).map_err(|rejected| self.judged(size, &rejected))?;
         Ok(Stamped { token: der, vouched })
+    }
+
+    /// What a token says that was got earlier over `note`.
+    ///
+    /// # Errors
+    /// Where it does not hold, or leads to none of our roots.
+    pub fn look(&self, note: &str, token: &[u8]) -> Result<Vouched, Rejected> {
+        let token = Token::open(token)?;
+        token.covers(Hash::of(note.as_bytes()))?;
+        token.vouched_by(&self.roots)
     }
 
     /// An answer without a token, or with one that does not hold.

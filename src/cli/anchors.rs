@@ -1,10 +1,12 @@
-//! From the configuration to whoever is asked about checkpoints: the witnesses of the policy.
+//! From the configuration to whoever is asked about checkpoints: time-stamp authorities, and the witnesses of the policy.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
+use super::verify::read_roots;
+use crate::anchor::tsa::{BadTsa, Tsa};
 use crate::anchor::{Authority, Witness};
 use crate::config::{self, Config, Mode};
 use crate::core::finding::Refused;
@@ -18,7 +20,9 @@ use crate::sidecar::{Anchors, Quorum};
 /// # Errors
 /// Exit 2 where the policy does not read, does not have this log, or can never be met.
 pub(super) fn anchors(config: &Config, vkey: Option<&Vkey>) -> Result<Anchors, Failure> {
-    let Some(witness) = &config.witness else { return Ok(Anchors::default()) };
+    let stamping = config.timestamp.iter().map(|(name, settings)| tsa(name, settings));
+    let stamping = stamping.map(|tsa| Ok(Arc::new(tsa?) as Arc<dyn Authority>)).collect::<Result<Vec<_>, Failure>>()?;
+    let Some(witness) = &config.witness else { return Ok(Anchors { authorities: stamping, quorum: None }) };
     let policy = policy(witness)?;
     let wrong = |what: String| Failure::new(2, "config", format!("witness: {what}"));
     if let Some(vkey) = vkey.filter(|_| !policy.logs.is_empty())
@@ -28,7 +32,8 @@ pub(super) fn anchors(config: &Config, vkey: Option<&Vkey>) -> Result<Anchors, F
         return Err(wrong("the policy names other logs and not this one".to_owned()).hint(hint));
     }
     let clients = clients(&policy, witness)?.into_iter();
-    let authorities = clients.map(|client| Arc::new(client) as Arc<dyn Authority>).collect();
+    let witnesses = clients.map(|client| Arc::new(client) as Arc<dyn Authority>);
+    let authorities = witnesses.chain(stamping).collect();
     let has_url = |index: usize| policy.witnesses.get(index).is_some_and(|witness| witness.url.is_some());
     if !policy.is_met(has_url) {
         return Err(wrong("the witnesses that have an address do not make the quorum".to_owned())
@@ -36,6 +41,24 @@ pub(super) fn anchors(config: &Config, vkey: Option<&Vkey>) -> Result<Anchors, F
     }
     let is_required = witness.mode == Mode::FailClosed;
     Ok(Anchors { authorities, quorum: Some(Quorum { policy, is_required }) })
+}
+
+/// The client of `[timestamp.NAME]`; its roots are read now.
+///
+/// # Errors
+/// Exit 2 where roots or address are none.
+pub(super) fn tsa(name: &str, settings: &config::Timestamp) -> Result<Tsa, Failure> {
+    let roots = read_roots(&settings.roots).map_err(|failure| {
+        let message = format!("timestamp.{name}.roots: {}", failure.message);
+        Failure { message, code: "config".to_owned(), ..failure }
+    })?;
+    Tsa::new(name, &settings.url, roots, settings.timeout.duration()).map_err(|error| {
+        let hint = match error {
+            BadTsa::Url { .. } => "url = \"http://timestamp.example.com/\"",
+            BadTsa::Client(_) => "",
+        };
+        Failure::new(2, "config", format!("timestamp.{name}.url: {error}")).hint(hint)
+    })
 }
 
 /// The clients of the witnesses of the configuration that have an address.

@@ -135,8 +135,12 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Ask the time-stamp authorities of the configuration about the newest checkpoint that may be shown.
+    Timestamp(Timestamp),
     /// Audit an archive from its bytes; without an argument the configured log, its archive and registries.
     Verify(Verify),
+    /// Write an evidence bundle of a range of entries: one file that anyone checks with `check`, or with Python.
+    Export(Export),
     /// Prove an entry, or that one checkpoint continues another: a file that anyone checks with `check`.
     Prove(Prove),
     /// Check a proof or an evidence tar: with vkeys alone, no configuration and no network.
@@ -273,6 +277,17 @@ pub(super) struct Revoke {
     pub(super) output: Option<PathBuf>,
 }
 
+/// `timestamp`
+#[derive(clap::Args, Debug)]
+pub(super) struct Timestamp {
+    /// Where checkpoint and tokens are written, to be kept apart from the archive; what is there is kept.
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: PathBuf,
+    /// Ask this authority only; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Vec<String>,
+}
+
 /// `verify`
 #[derive(clap::Args, Debug)]
 pub(super) struct Verify {
@@ -292,7 +307,7 @@ pub(super) struct Verify {
     #[arg(long, value_name = "F")]
     pub(super) known_head: Vec<PathBuf>,
     /// The archives of all members of a fleet: each is audited, then whether together they have every offset, each once.
-    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["paths", "from_ipfs", "registry"])]
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["paths", "from_ipfs", "registry", "known_token", "witness_policy"])]
     pub(super) fleet: Vec<PathBuf>,
     /// The roots of time-stamp authorities you trust, in PEM or DER: time stamps are verified up to them.
     #[arg(long, value_name = "F")]
@@ -322,6 +337,29 @@ pub(super) struct Verify {
     /// Exit 0 instead of 10 where nothing outside the archive confirms it.
     #[arg(long)]
     pub(super) allow_unanchored: bool,
+}
+
+/// `export`
+#[derive(clap::Args, Debug)]
+pub(super) struct Export {
+    /// The entries from A until before B.
+    #[arg(long, value_name = "A..B", conflicts_with_all = ["from", "to"], required_unless_present = "from")]
+    pub(super) range: Option<String>,
+    /// The entries recorded from this time on, as far as the log states times in clear.
+    #[arg(long, value_name = "T", requires = "to")]
+    pub(super) from: Option<String>,
+    /// Until before this time.
+    #[arg(long, value_name = "T", requires = "from")]
+    pub(super) to: Option<String>,
+    /// Where to write it.
+    #[arg(short, long, value_name = "X.evidence.tar")]
+    pub(super) output: PathBuf,
+    /// Open this part of each entry that has it, for whoever gets the file: 0 the operator's, 1 the first person's.
+    #[arg(long, value_name = "PART", requires = "reason_file")]
+    pub(super) disclose: Option<u32>,
+    /// A file with the reason why they are opened, or `-`.
+    #[arg(long, value_name = "F", requires = "disclose")]
+    pub(super) reason_file: Option<PathBuf>,
 }
 
 /// `prove`

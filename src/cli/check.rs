@@ -20,7 +20,7 @@ use crate::core::checkpoint::{Head, Statement};
 use crate::core::finding::{Code, Refused};
 use crate::core::note::Vkey;
 use crate::core::proof::consistency::{self, Consistency};
-use crate::core::proof::{self, Proof, Proven, evidence, signer_among};
+use crate::core::proof::{self, Proof, Proven, bundle, evidence, signer_among, tar};
 use crate::core::rules::Fault;
 
 /// Bytes of a file, at most: 64 MiB of a body in base64, twice, and room.
@@ -127,8 +127,19 @@ impl Held {
         Ok(Shown { head: new, proven: Vec::new(), detail })
     }
 
+    /// A tar with more in it than proofs: all of it is signed, and nothing of the range is missing.
+    fn check_bundle(&self, bytes: &[u8]) -> Result<Shown, Refused> {
+        let bundle = bundle::check(bytes, &self.vkeys, self.recovery.as_ref())?;
+        let (first, last) = (bundle.first, bundle.next.0.saturating_sub(1));
+        let detail = format!("entries {first} to {last} are all there, {} disclosed", bundle.disclosed());
+        Ok(Shown { head: bundle.head, proven: bundle.proven, detail })
+    }
+
     /// By whichever of the vkeys leads to the checkpoint: the log's first, or the one that signed.
     fn check_tar(&self, bytes: &[u8]) -> Result<Shown, Refused> {
+        if tar::read(bytes).is_ok_and(|files| bundle::is_bundle(&files)) {
+            return self.check_bundle(bytes);
+        }
         let mut refused = Refused::new(Code::Unreachable, "no vkey to check a signature by");
         for vkey in &self.vkeys {
             match evidence::check(bytes, vkey, self.recovery.as_ref()) {

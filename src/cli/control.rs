@@ -57,6 +57,12 @@ pub(super) enum Request {
         part: u32,
         reason: String,
     },
+    DiscloseRange {
+        first: u64,
+        next: u64,
+        part: u32,
+        reason: String,
+    },
     Ingest {
         path: PathBuf,
         topic: String,
@@ -326,6 +332,9 @@ fn begin(sidecar: &mut Sidecar, request: &Request, is_running: bool) -> Result<O
             Failure::new(1, "no-entry", message)
         })?,
         Request::Disclose { seq, part, reason } => super::prove::disclose(sidecar, *seq, *part, reason)?,
+        Request::DiscloseRange { first, next, part, reason } => {
+            super::export::disclose(sidecar, (*first, *next), *part, reason)?
+        }
         Request::Prune { dry_run } => to_value(&sidecar.prune(now(), *dry_run)?),
         Request::Seal => {
             sidecar.refuse_if_halted()?;

@@ -16,10 +16,11 @@ use super::args::{Global, Key, Revoke};
 use super::control::{Request, ask};
 use super::journal::plain;
 use super::output::Output;
-use super::{Failure, load_config};
+use super::{Failure, load_config, open};
 use crate::config::Config;
 use crate::core::keychange::{Revocation, recovery_name};
 use crate::core::note::{Skey, sign_note};
+use crate::core::origin::Origin;
 
 pub(super) fn run(global: &Global, key: &Key, output: &Output) -> Result<u8, Failure> {
     match key {
@@ -81,6 +82,8 @@ fn revoke(global: &Global, revoke: &Revoke, output: &Output) -> Result<u8, Failu
         return output.object(&answer, || "no revocation is prepared; the log goes on with its key".to_owned());
     }
     if let Some(path) = &revoke.prepare {
+        // Before anything is paused for it.
+        refuse_existing(path)?;
         let text = prepare(&config, global)?;
         write_new(path, text.as_bytes())?;
         let answer = json!({ "text": path, "prepared": text });
@@ -90,10 +93,10 @@ fn revoke(global: &Global, revoke: &Revoke, output: &Output) -> Result<u8, Failu
         refuse_existing(path)?;
     }
     let note = match (&revoke.note, &revoke.recovery_key) {
-        (Some(note), _) => std::fs::read_to_string(note).map_err(|e| Failure::file("reading", note, &e))?,
+        (Some(note), _) => std::fs::read_to_string(note).map_err(|e| unread(note, &e))?,
         (None, Some(key)) => {
-            let text = prepare(&config, global)?;
-            sign_note(&text, &[&recovery_key(key, &text)?])
+            let key = own_recovery_key(&config, key, global)?;
+            sign_note(&prepare(&config, global)?, &[&key])
         }
         (None, None) => return Err(no_way()),
     };
@@ -124,7 +127,7 @@ fn prepared(path: &Path) -> String {
 
 /// Signs a prepared text with the recovery key, where that key is: no configuration, no log.
 fn sign(text: &Path, key: &Path, to: Option<&Path>, output: &Output) -> Result<u8, Failure> {
-    let read = std::fs::read_to_string(text).map_err(|e| Failure::file("reading", text, &e))?;
+    let read = std::fs::read_to_string(text).map_err(|e| unread(text, &e))?;
     let note = sign_note(&read, &[&recovery_key(key, &read)?]);
     let to = to.ok_or_else(|| Failure::usage("--sign needs -o, where the note goes").hint("add -o signed.note"))?;
     write_new(to, note.as_bytes())?;
@@ -136,8 +139,24 @@ fn recovery_key(path: &Path, text: &str) -> Result<Skey, Failure> {
     let revocation = Revocation::from_text(text)
         .map_err(|refused| Failure::usage(format!("the text to sign: {}", refused.what)))
         .map_err(|failure| failure.hint("`pinfold key revoke --prepare F` writes it"))?;
-    let pem = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| Failure::file("reading", path, &e))?;
-    let key = Skey::from_pkcs8_pem(&recovery_name(&revocation.vouched.origin), &pem);
+    read_recovery_key(path, &revocation.vouched.origin)
+}
+
+/// The recovery key of the configured log, known to be that before anything is paused for it.
+fn own_recovery_key(config: &Config, path: &Path, global: &Global) -> Result<Skey, Failure> {
+    let key = read_recovery_key(path, &open::origin(config)?)?;
+    let keys = ask(config, &Request::KeyList, global.timeout)?;
+    let is_ours = |row: &Value| row.get("vkey").map(plain).is_some_and(|vkey| vkey == key.vkey().to_string());
+    if !keys.as_array().into_iter().flatten().any(is_ours) {
+        let message = format!("{}: not the recovery key of this log", path.display());
+        return Err(Failure::new(2, "key", message).hint("`pinfold key list` prints its public half"));
+    }
+    Ok(key)
+}
+
+fn read_recovery_key(path: &Path, origin: &Origin) -> Result<Skey, Failure> {
+    let pem = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| unread(path, &e))?;
+    let key = Skey::from_pkcs8_pem(&recovery_name(origin), &pem);
     key.map_err(|_| Failure::new(2, "key", format!("{}: not an Ed25519 key in PKCS#8 PEM", path.display())))
         .map_err(|failure| failure.hint("`pinfold init` wrote the recovery key as keys/recovery.key"))
 }
@@ -161,6 +180,10 @@ fn publish(config: &Config, to: Option<&Path>, mut answer: Value, output: &Outpu
             to.display()
         )
     })
+}
+
+fn unread(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::file("reading", path, error).hint("`pinfold key revoke --help` says which files it takes")
 }
 
 fn refuse_existing(path: &Path) -> Result<(), Failure> {

@@ -30,7 +30,7 @@ use crate::tiles::Checkpoint;
 /// Bytes of a reason, at most.
 const REASON_BYTES_MAX: u64 = 4096;
 /// Who the entry says has read, while officers have no keys of their own.
-const OFFICER: &str = "operator";
+pub(super) const OFFICER: &str = "operator";
 
 pub(super) fn run(global: &Global, prove: &args::Prove, output: &Output) -> Result<u8, Failure> {
     let config = load_config(global)?;
@@ -190,7 +190,7 @@ fn no_terminal(format: &str) -> Failure {
 }
 
 /// Writes a file whole or not at all; what holds content is for its owner alone.
-fn write(path: &Path, bytes: &[u8], is_private: bool) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, bytes: &[u8], is_private: bool) -> Result<(), Failure> {
     let mode = if is_private { 0o600 } else { 0o666 };
     let name = path.file_name().ok_or_else(|| Failure::usage(format!("-o {}: not a file", path.display())))?;
     let temporary = path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
@@ -208,7 +208,7 @@ fn write(path: &Path, bytes: &[u8], is_private: bool) -> Result<(), Failure> {
 }
 
 /// The reason, from a file or standard input: it is sealed in the entry, and never stands in a command line.
-fn reason(path: &Path) -> Result<Zeroizing<String>, Failure> {
+pub(super) fn reason(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::new());
     let read = match path == Path::new("-") {
         true => std::io::stdin().take(REASON_BYTES_MAX + 1).read_to_string(&mut text),
@@ -221,7 +221,7 @@ fn reason(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
-fn nothing_released(seq: Seq) -> Failure {
+pub(super) fn nothing_released(seq: Seq) -> Failure {
     Failure::new(1, "not-released", format!("entry {seq}: nothing is sealed and pinned yet"))
         .hint("`pinfold status` shows how far each stage is")
 }

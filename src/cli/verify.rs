@@ -30,6 +30,8 @@ use crate::core::note::Vkey;
 use crate::core::origin::Origin;
 use crate::core::rules::Fault;
 
+pub(super) use stamps::read_roots;
+
 use files::Files;
 use journal::Journal;
 use keys::Keys;

@@ -292,6 +292,9 @@ fn resolve(config: &mut Config, base: &Path) {
             Registry::Snowflake(snowflake) => at(&mut snowflake.private_key_file),
         }
     }
+    for authority in config.timestamp.values_mut() {
+        at(&mut authority.roots);
+    }
 }
 
 fn validate(config: &Config) -> Result<(), ConfigError> {
@@ -299,6 +302,7 @@ fn validate(config: &Config) -> Result<(), ConfigError> {
         .map_err(|refused| ConfigError::value("log.origin", refused.what, Some("like example.com/audit/main")))?;
     let names = config.source.keys().map(|name| ("source", name));
     let names = names.chain(config.pin.keys().map(|name| ("pin", name)));
+    let names = names.chain(config.timestamp.keys().map(|name| ("timestamp", name)));
     for (table, name) in names.chain(config.registry.keys().map(|name| ("registry", name))) {
         let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if name.is_empty() || name.len() > 64 || !name.chars().all(sound) {

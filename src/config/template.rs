@@ -108,6 +108,11 @@ required = true
 # timeout = "60s"
 # required = true
 
+# [timestamp.first]             # an RFC 3161 authority; name several, of different owners
+# url = "http://timestamp.example.com/"
+# roots = "keys/first-roots.pem" # what its tokens must lead to
+# timeout = "15s"
+
 # [witness]
 # policy_file = "keys/witness.policy"     # c2sp.org/tlog-policy, with the witnesses' addresses; or policy = "..."
 # mode = "fail-open"            # or "fail-closed": nothing is registered until the quorum signs
@@ -149,5 +154,6 @@ mod tests {
         });
         let config = read(&lines.collect::<Vec<_>>().join("\n"));
         assert_eq!((config.source.len(), config.pin.len(), config.registry.len()), (1, 2, 2));
+        assert_eq!(config.timestamp.len(), 1);
     }
 }

@@ -130,6 +130,11 @@ impl Proof {
         self.check_under(&head).map(|_| ())
     }
 
+    /// Whether it opens a part.
+    pub fn discloses(&self) -> bool {
+        matches!(self.extra, Extra::Disclosure(_))
+    }
+
     /// Reads the checkpoint; nothing is verified.
     pub(super) fn statement(&self) -> Result<Statement<'_>, Refused> {
         let statement = Statement::parse(&self.checkpoint)?;

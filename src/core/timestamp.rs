@@ -14,6 +14,8 @@ mod path;
 mod query;
 mod rejected;
 mod signed;
+#[cfg(test)]
+mod tests;
 
 use webpki::EndEntityCert;
 

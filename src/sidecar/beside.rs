@@ -40,11 +40,11 @@ impl Sidecar {
         self.catch_up()?;
         let mut worked = self.take_answers(now)?;
         worked |= self.seal(now)?;
+        self.retire_keys();
         if self.is_look_due(now) {
             worked |= self.observe(now)?;
             self.writer.commit()?;
         }
-        self.retire_keys();
         let size = self.writer.journal.state().size();
         if self.writer.keyring.fold_is_due(size) {
             self.writer.keyring.fold(size)?;

@@ -8,12 +8,14 @@
 //! stolen key signed in between would be refused with what the thief signed. Which key counts is not decided here: that
 //! is the rules'. Spec: format.md, "Tree, checkpoint, keys".
 
+mod logkeys;
 mod view;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use logkeys::LogKeys;
 pub use view::KeyView;
 
 use super::Sidecar;
@@ -30,8 +32,9 @@ use crate::core::time::Timestamp;
 
 /// The row of a revocation that was prepared.
 const ROW_PREPARED: &str = "revocation";
-/// The segment after a revocation reaches its entry, if that is within so many entries: it is, because intake is paused.
-const REACH: u64 = 1_024;
+/// The segment after a change of key reaches its entry, if that is within so many entries: all that a segment holds.
+/// After a revocation it is, because intake is paused.
+const REACH: u64 = 65_536;
 
 /// Why the log is not handed over. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -310,7 +313,7 @@ impl Sidecar {
             return;
         }
         let released = self.released();
-        if self.retired_at == Some((released, spans.len())) {
+        if !self.writer.keys.is_to_be_looked_at(released, spans.len()) {
             return;
         }
         let row = released.checked_sub(1).and_then(|last| self.writer.journal.seal(last).ok().flatten());
@@ -322,7 +325,6 @@ impl Sidecar {
         {
             tracing::warn!(error = %error, "an old key is still on the disk; it is tried again after the next pin");
         }
-        self.retired_at = Some((released, spans.len()));
     }
 
     /// Refuses while a revocation is prepared.

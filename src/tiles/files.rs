@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::TilesError;
+use super::{CHECKPOINT, TilesError};
 
 /// Where files lie until they are named.
 const STAGED: &str = ".staged";
@@ -30,9 +30,23 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, TilesError> {
     }
 }
 
+/// Whether `dir` holds files and never was a store: tiles do not belong among them.
+fn is_foreign(dir: &Path) -> Result<bool, TilesError> {
+    let is_ours = [LOCK, CHECKPOINT].into_iter().any(|name| dir.join(name).exists());
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(!is_ours && entries.next().is_some()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(TilesError::io("reading", dir)(e)),
+    }
+}
+
 /// Makes us the one who grows `dir`, until the file is dropped.
 pub(super) fn lock(dir: &Path) -> Result<File, TilesError> {
     let path = dir.join(LOCK);
+    if is_foreign(dir)? {
+        let what = "not empty, and no tiles of ours".to_owned();
+        return Err(TilesError::Unsound { dir: dir.to_owned(), name: ".".to_owned(), what });
+    }
     fs::create_dir_all(dir).map_err(TilesError::io("making", dir))?;
     let file = File::options().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(TilesError::io("opening", &path))?;
@@ -137,4 +151,26 @@ fn sync(dir: &Path, paths: &[PathBuf]) -> Result<(), TilesError> {
     let one =
         |path: &PathBuf| File::open(path).and_then(|file| file.sync_all()).map_err(TilesError::io("syncing", path));
     paths.iter().try_for_each(one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_with_other_files_is_left_alone_and_one_of_ours_is_taken_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("tiles");
+        drop(lock(&place).unwrap());
+        fs::write(place.join("tile"), b"left by a crash").unwrap();
+        drop(lock(&place).unwrap());
+        fs::write(dir.path().join("letter"), b"dear").unwrap();
+        let error = lock(dir.path()).unwrap_err();
+        assert!(matches!(error, TilesError::Unsound { .. }), "{error}");
+        assert!(!dir.path().join(LOCK).exists());
+        // Copied without the files whose names begin with a dot.
+        fs::remove_file(place.join(LOCK)).unwrap();
+        fs::write(place.join(CHECKPOINT), b"note").unwrap();
+        drop(lock(&place).unwrap());
+    }
 }

@@ -47,13 +47,13 @@ fn broker(cluster: &str, values: &[&str], positions: &dyn Positions) -> Embedded
     Embedded::new(arrivals)
 }
 
-struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub(crate) fn new() -> Place {
         let place = Place {
             dir: tempfile::tempdir().unwrap(),
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap(),
@@ -75,7 +75,7 @@ impl Place {
         (origin, key, Places { data: self.dir.path().join("data"), heads: self.dir.path().join("heads") })
     }
 
-    fn open(&self) -> Sidecar {
+    pub(crate) fn open(&self) -> Sidecar {
         let (origin, key, places) = self.parts();
         let kek = Kek::read(&self.dir.path().join("kek")).unwrap();
         // A child of another test may hold a copy of the lock between fork and exec.

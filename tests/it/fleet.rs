@@ -8,11 +8,13 @@ use pinfold::core::car::Limits;
 use pinfold::core::decode::Format;
 use pinfold::core::record::Record;
 use pinfold::core::segment::read::Proof;
+use pinfold::core::seq::Seq;
 use pinfold::core::time::Timestamp;
 use pinfold::ingest::{Arrival, Arrived, GapWhy, Standing, Topic};
 use pinfold::sidecar::{Sidecar, TopicRule, Which};
 use serde_json::Value;
 
+use crate::adopt::Place;
 use crate::binary::{Answer, answer};
 use crate::embedded::{self, Embedded};
 use crate::line::codes;
@@ -224,4 +226,35 @@ fn each_member_is_audited_and_the_worst_verdict_counts() {
     assert!(places(&report, "block-hash")[0].starts_with("example.com/fleet/a: "), "{report}");
     // What the damaged segment held is not shown by anybody.
     assert!(codes(&report).contains(&"offset-gap"), "{report}");
+}
+
+#[test]
+fn what_a_killed_member_left_open_is_declared_at_its_next_start() {
+    let place = Place::new();
+    // One life of the member; gives how many overlaps its log has declared by the end.
+    let life = |did: &[Did], ends_in_order: bool| {
+        let mut sidecar = place.open();
+        let rules: Arc<[TopicRule]> = Arc::from([embedded::rule(Which::All, "", Format::Auto)]);
+        sidecar.attach(Box::new(Embedded::new(arrivals(did))), rules);
+        while !sidecar.is_read() {
+            sidecar.step(START).unwrap();
+        }
+        if ends_in_order {
+            sidecar.settle().unwrap();
+        }
+        let declared = sidecar.status(START, true).entries.get("overlap").copied().unwrap_or(0);
+        // Nothing is asked of the broker here: what is durable is what a kill leaves.
+        sidecar.close().unwrap();
+        declared
+    };
+    assert_eq!(life(&[Point(0, 2), Fold(3, 9)], false), 0);
+    assert_eq!(life(&[Fold(10, 12)], true), 1, "the broker never said that 3 to 9 are ours");
+    assert_eq!(life(&[Fold(13, 13)], false), 1, "it said so of 10 to 12");
+    assert_eq!(life(&[], false), 2);
+    let sidecar = place.open();
+    let entries = (0..sidecar.size().0).map(|seq| sidecar.show(Seq(seq)).unwrap().unwrap());
+    let overlaps = entries.filter(|entry| entry["kind"] == "overlap");
+    let ranges: Vec<(Value, Value)> =
+        overlaps.map(|entry| (entry["clear"]["first"].clone(), entry["clear"]["last"].clone())).collect();
+    assert_eq!(ranges, [(3.into(), 9.into()), (13.into(), 13.into())]);
 }

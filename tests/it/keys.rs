@@ -334,4 +334,15 @@ fn a_prepared_revocation_can_be_given_up() {
     assert_eq!(log.ok(&["key", "revoke", "--abandon"])["abandoned"], false);
     assert_eq!(log.ok(&["key", "rotate"])["step"], "rotated");
     assert_eq!(log.answer(&["key", "revoke"]).0, 2);
+    // A call that cannot come to its end pauses nothing.
+    for args in [
+        &["--recovery-key", text(&log.path("keys/log.key"))][..],
+        &["--recovery-key", "/nonexistent"],
+        &["--prepare", text(&request)],
+        &["--note", "/nonexistent"],
+    ] {
+        let (exit, answer) = log.answer(&[&["key", "revoke"], args].concat());
+        assert_eq!(exit, 2, "{args:?}: {answer}");
+    }
+    assert_eq!(log.ok(&["key", "revoke", "--abandon"])["abandoned"], false);
 }

@@ -28,6 +28,7 @@ mod doctor;
 mod drill;
 #[path = "../harness/embedded.rs"]
 mod embedded;
+mod export;
 mod faults;
 mod feeding;
 mod fixtures;

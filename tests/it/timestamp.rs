@@ -4,6 +4,8 @@
 mod audit;
 mod chains;
 mod client;
+mod command;
+mod lane;
 mod table;
 mod tokens;
 

@@ -75,6 +75,12 @@ impl Witnessed {
 
 /// A segment of some events, everywhere.
 fn ingest(log: &Log, n: usize) {
+    seal(log, n);
+    log.ok(&["run", "--until-idle"]);
+}
+
+/// A segment of some events.
+fn seal(log: &Log, n: usize) {
     let event = |i: usize| {
         json!({ "specversion": "1.0", "id": format!("e{n}-{i}"), "source": "urn:test", "type": "com.example.x",
                 "time": "2026-01-01T00:00:00Z", "data": {} })
@@ -84,7 +90,6 @@ fn ingest(log: &Log, n: usize) {
     std::fs::write(&path, (0..20 + n).map(event).collect::<Vec<_>>().join("\n") + "\n").unwrap();
     log.ok(&["ingest", path.to_str().unwrap()]);
     log.ok(&["seal"]);
-    log.ok(&["run", "--until-idle"]);
 }
 
 fn codes(report: &Value) -> Vec<&str> {
@@ -146,6 +151,30 @@ fn who_does_not_answer_is_missed_only_for_the_quorum() {
     witnessed.witnesses[1].hold(1, Hash::of(b"old"));
     let (exit, report) = witnessed.verify(&vault, &both);
     assert_eq!((exit, codes(&report)), (10, vec![]), "{report}");
+}
+
+#[test]
+fn a_missing_quorum_is_alarmed_while_the_log_goes_on() {
+    let witnessed = Witnessed::new("fail-open");
+    witnessed.witnesses[1].is(Mood::Down);
+    seal(&witnessed.log, 0);
+    let mut running = witnessed.log.start();
+    let told = running.wait_ready(Some("witness witness.example/2"));
+    assert!(told.contains("1 segments lack the quorum") && told.contains("503"), "{told}");
+    assert!(!told.contains("witness.example/1"), "who answers is not named: {told}");
+    let is_registered = |status: &Value| status["registered"]["local"] == 1;
+    witnessed.log.wait(&mut running, "registration without the quorum", is_registered);
+    let metric = |running: &mut crate::binary::Running, line: &str| {
+        let (_, text) = running.get("/metrics");
+        assert!(text.lines().any(|found| found.starts_with(line)), "{line}: {text}");
+    };
+    metric(&mut running, "pinfold_unwitnessed_segments 1");
+    metric(&mut running, "pinfold_backlog_segments{stage=\"anchor\",target=\"witness.example/2+");
+    witnessed.witnesses[1].is(Mood::Sound);
+    running.wait_ready(None);
+    let is_witnessed = |status: &Value| status["witnessed"] == json!({ "segments": 1, "mode": "fail-open" });
+    witnessed.log.wait(&mut running, "the quorum", is_witnessed);
+    assert!(running.terminate().success());
 }
 
 #[test]

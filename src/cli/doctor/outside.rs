@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use super::super::{Failure, anchors, open};
 use super::{Remark, Status};
+use crate::anchor::AnchorError;
 use crate::archive::PinError;
-use crate::config::{Config, Ddl, Delay, Folder, Kubo, Pin, Registry};
+use crate::config::{Config, Ddl, Delay, Folder, Kubo, Pin, Registry, Timestamp};
+use crate::core::seq::Size;
 use crate::registry::sqlite::Sqlite;
 use crate::registry::{Registrar, RegistryError, SCHEMA_VERSION};
+
+/// How far our clock and that of an authority may be apart.
+const CLOCKS_APART_MICROS: u64 = 300_000_000;
 
 /// Asks everyone; each question takes at most `limit`.
 pub(super) fn all(config: &Config, limit: Duration, runtime: &tokio::runtime::Handle) -> Vec<Remark> {
@@ -25,6 +30,9 @@ pub(super) fn all(config: &Config, limit: Duration, runtime: &tokio::runtime::Ha
     }
     for (name, registry) in &config.registry {
         remarks.push(self::registry(name, registry, limit, runtime));
+    }
+    for (name, authority) in &config.timestamp {
+        remarks.push(timestamp(name, authority, limit, runtime));
     }
     remarks.extend(brokers(config, limit, runtime));
     remarks
@@ -132,6 +140,37 @@ fn registry(name: &str, registry: &Registry, limit: Duration, runtime: &tokio::r
             Remark::ok(shown, empty)
         }
         Some(Err(error)) => judged(shown, &error),
+    }
+}
+
+/// A query about a text that says nothing, and what its answer says about our clock.
+fn timestamp(name: &str, authority: &Timestamp, limit: Duration, runtime: &tokio::runtime::Handle) -> Remark {
+    let shown = format!("timestamp {name}");
+    let authority =
+        Timestamp { timeout: Delay::from_secs(limit.as_secs().max(1)).min(authority.timeout), ..authority.clone() };
+    let tsa = match anchors::tsa(name, &authority) {
+        Ok(tsa) => tsa,
+        Err(failure) => return Remark::failed(shown, failure),
+    };
+    match runtime.block_on(tsa.stamp("pinfold doctor\n", Size(0))) {
+        Err(error) => {
+            let status = if matches!(error, AnchorError::Retry { .. }) { Status::Unreachable } else { Status::Fail };
+            Remark::new(status, shown, error.to_string(), error.hint())
+        }
+        Ok(stamped) => {
+            let (time, now) = (stamped.vouched.time, super::super::now());
+            let apart = time.since(now).max(now.since(time));
+            if apart > CLOCKS_APART_MICROS {
+                let detail = format!("its clock and ours are {} s apart: {time} and {now}", apart / 1_000_000);
+                return Remark::new(
+                    Status::Warn,
+                    shown,
+                    detail,
+                    "correct this machine's clock, or ask another authority",
+                );
+            }
+            Remark::ok(shown, format!("answers as {}", stamped.vouched.authority))
+        }
     }
 }
 

@@ -63,7 +63,8 @@ impl InHand {
         }
         let heads = verify.known_head.iter().map(|path| super::read(path)).collect::<Result<_, _>>()?;
         let revoked = verify.revoked.iter().map(|path| super::read(path)).collect::<Result<_, _>>()?;
-        let input = AuditInput { findings_max: verify.findings_max, revoked, ..AuditInput::default() };
+        let mut input = AuditInput { findings_max: verify.findings_max, revoked, ..AuditInput::default() };
+        super::stamps::bring(verify, &mut input)?;
         Ok(InHand { vkeys, heads, input })
     }
 

@@ -7,8 +7,8 @@ use super::super::{Failure, args};
 use crate::core::audit::{AuditInput, KnownToken, Report};
 use crate::core::timestamp::Roots;
 
-/// Bytes of a file of roots, at most: a list of all public ones has a quarter.
-const ROOTS_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a file of roots or tokens, at most: a list of all public roots has a quarter.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the roots and tokens in hand.
 ///
@@ -47,8 +47,8 @@ pub(in crate::cli) fn read_roots(path: &Path) -> Result<Roots, Failure> {
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error| Failure::file("reading", path, &error);
-    if std::fs::metadata(path).map_err(failed)?.len() > ROOTS_BYTES_MAX {
-        return Err(Failure::usage(format!("{}: more than {ROOTS_BYTES_MAX} bytes", path.display())));
+    if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
+        return Err(Failure::usage(format!("{}: more than {FILE_BYTES_MAX} bytes", path.display())));
     }
     std::fs::read(path).map_err(failed)
 }

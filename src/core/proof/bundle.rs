@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use super::super::checkpoint::{Form, Head, Statement};
 use super::super::finding::{Code, Refused};
 use super::super::hash::Hash;
-use super::super::leaf::Body;
 use super::super::note::{Note, Vkey, to_base64};
 use super::super::seq::Seq;
 use super::tar::{self, File};
@@ -185,7 +184,7 @@ pub fn write<E: From<Refused>>(
     Ok(tar)
 }
 
-/// The files of a tar, if it is a bundle or was one: proofs alone are a certificate or plain evidence.
+/// Whether a tar is a bundle, or what is left of one: proofs alone are plain evidence, and claim no range.
 pub fn is_bundle(files: &[File]) -> bool {
     files.iter().any(|file| !file.name.ends_with(PROOF_SUFFIX))
 }
@@ -200,6 +199,9 @@ pub fn is_bundle(files: &[File]) -> bool {
 /// vkey is given.
 pub fn check(tar: &[u8], vkeys: &[Vkey], recovery: Option<&Vkey>) -> Result<Bundle, Refused> {
     let files = tar::read(tar)?;
+    if files.is_empty() {
+        return Err(refused("nothing in it"));
+    }
     let manifest = check_files(&files)?;
     let texts = |name: &str| text_of(&files, name);
     let checkpoint = texts(CHECKPOINT)?;
@@ -215,7 +217,7 @@ pub fn check(tar: &[u8], vkeys: &[Vkey], recovery: Option<&Vkey>) -> Result<Bund
     }
     let mut proven = Vec::new();
     for file in files.iter().filter(|file| file.name.ends_with(PROOF_SUFFIX)) {
-        proven.push(check_proof(file, texts(&file.name)?, checkpoint, &head)?);
+        proven.push(check_proof(file, checkpoint, &head)?);
     }
     if proven.windows(2).any(|pair| matches!(pair, [a, b] if a.leaf.seq >= b.leaf.seq)) {
         return Err(refused("proofs that do not stand by seq"));
@@ -282,8 +284,8 @@ fn check_files(files: &[File]) -> Result<Manifest, Refused> {
     }
 }
 
-fn check_proof(file: &File, text: &str, checkpoint: &str, head: &Head) -> Result<Proven, Refused> {
-    let proof = Proof::parse(text)?;
+fn check_proof(file: &File, checkpoint: &str, head: &Head) -> Result<Proven, Refused> {
+    let proof = Proof::parse(utf8(file)?)?;
     if proof.checkpoint != checkpoint {
         return Err(refused("a proof under another checkpoint"));
     }
@@ -316,7 +318,11 @@ fn signed_text(origin: &str, size: u64, manifest: &[u8]) -> String {
 
 fn text_of<'f>(files: &'f [File], name: &str) -> Result<&'f str, Refused> {
     let file = files.iter().find(|file| file.name == name).ok_or_else(|| refused(&format!("no {name}")))?;
-    std::str::from_utf8(&file.bytes).map_err(|_| refused(&format!("{name}: not UTF-8")))
+    utf8(file)
+}
+
+fn utf8(file: &File) -> Result<&str, Refused> {
+    std::str::from_utf8(&file.bytes).map_err(|_| refused(&format!("{}: not UTF-8", file.name)))
 }
 
 /// JSON as Python's `json.dumps(value, indent=2, ensure_ascii=False)` writes it, with a line feed.
@@ -330,11 +336,6 @@ fn pretty(value: &impl Serialize) -> Vec<u8> {
 pub fn disclosing(proof: Proof, r: [u8; 32], body: Vec<u8>, part: u32) -> Proof {
     let leaf = proof.extra.leaf().to_vec();
     Proof { extra: Extra::Disclosure(super::Disclosure { r, body, leaf, part }), ..proof }
-}
-
-/// Whether an entry beside a range is one the range needs: its log, its keys, its topics, its gaps.
-pub fn is_context(body: &Body) -> bool {
-    matches!(body, Body::LogOpened(_) | Body::KeyChanged { .. } | Body::TopicDeclared(_) | Body::Gap(_))
 }
 
 fn refused(what: &str) -> Refused {

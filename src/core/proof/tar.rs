@@ -3,6 +3,8 @@
 //! Not a general tar: plain files in one folder, and the reader takes only what the writer would have written.
 //! Spec: POSIX.1-1988 ustar; format.md, Segment, "An evidence tar".
 
+use std::collections::BTreeSet;
+
 use super::super::finding::Refused;
 
 const BLOCK: usize = 512;
@@ -33,8 +35,9 @@ impl std::fmt::Debug for File {
 /// `non-canonical` for a name or a size the reader would refuse, or a name that is there twice.
 pub fn write(files: &[File]) -> Result<Vec<u8>, Refused> {
     let mut tar = Vec::new();
-    for (at, file) in files.iter().enumerate() {
-        if files.iter().take(at).any(|other| other.name == file.name) {
+    let mut names = BTreeSet::new();
+    for file in files {
+        if !names.insert(&file.name) {
             return Err(refused("a name twice"));
         }
         tar.extend_from_slice(&header(&file.name, file.bytes.len())?);
@@ -51,6 +54,7 @@ pub fn write(files: &[File]) -> Result<Vec<u8>, Refused> {
 /// `non-canonical` for every other.
 pub fn read(tar: &[u8]) -> Result<Vec<File>, Refused> {
     let mut files: Vec<File> = Vec::new();
+    let mut names = BTreeSet::new();
     let mut rest = tar;
     loop {
         let (head, after) = rest.split_at_checked(BLOCK).ok_or_else(|| refused("it ends early"))?;
@@ -66,7 +70,7 @@ pub fn read(tar: &[u8]) -> Result<Vec<File>, Refused> {
         if header(name, size)?.as_slice() != head {
             return Err(refused("a header with a time, an owner or another field of its own"));
         }
-        if files.iter().any(|file| file.name == name) {
+        if !names.insert(name) {
             return Err(refused("a name twice"));
         }
         let (bytes, after) = after.split_at_checked(size).ok_or_else(|| refused("it ends early"))?;

@@ -39,6 +39,15 @@ pub(super) enum Last {
     Gone(u64),
 }
 
+impl Last {
+    /// Its offset.
+    pub(super) fn offset(self) -> u64 {
+        match self {
+            Last::Reread(offset) | Last::Gone(offset) => offset,
+        }
+    }
+}
+
 /// Begins, or says at which offset the broker ends although we are beyond it.
 pub(super) fn begin(at: &Situation) -> Result<Begin, u64> {
     match &at.held {

@@ -37,6 +37,8 @@ pub(super) enum Duty {
     Reconnect { since: Option<Instant> },
     /// Look up where a partition goes on after its offset was refused.
     MoveOn { key: Key, doubts: u32 },
+    /// Read a suspended partition from its last record on, which is compared before what follows.
+    GoBack { key: Key, last: u64 },
 }
 
 impl Worker {
@@ -51,6 +53,7 @@ impl Worker {
             Duty::Assign { keys, doubts } => self.assign(keys, doubts)?,
             Duty::Revoke { keys, is_lost, since, is_anew } => self.revoke(keys, is_lost, since, is_anew),
             Duty::MoveOn { key, doubts } => self.move_on(key, doubts)?,
+            Duty::GoBack { key, last } => self.go_back(&key, last),
             Duty::Reconnect { since } => self.reconnect(since),
         };
         if let Some(duty) = undone {
@@ -188,14 +191,27 @@ impl Worker {
         self.reading.move_on(&key, &prepared);
         self.flush();
         // A partition whose offset was refused is stopped: only assigning it again starts it.
+        self.assign_again(&key, prepared.begin.fetch);
+        Ok(None)
+    }
+
+    /// The next leader's records may be of another history: the last record before them is read from it again.
+    fn go_back(&mut self, key: &Key, last: u64) -> Option<Duty> {
+        let slot = self.reading.slot(&key.0, key.1)?;
+        slot.is_suspended = false;
+        self.assign_again(key, last);
+        None
+    }
+
+    /// Drops what was fetched of a partition, and fetches from `offset` on.
+    fn assign_again(&mut self, key: &Key, offset: u64) {
         let mut list = TopicPartitionList::new();
-        add(&mut list, &key, prepared.begin.fetch);
+        add(&mut list, key, offset);
         let done = self.consumer.incremental_unassign(&list).and_then(|()| self.consumer.incremental_assign(&list));
         if let Err(error) = done {
             tracing::warn!(source = self.options.name, %error, "assigning again");
         }
         self.is_paused = false;
-        Ok(None)
     }
 
     /// Gives up all partitions of a topic and takes them up as what they are now.

@@ -140,6 +140,13 @@ impl<'a> Message<'a> {
         self.raw().offset
     }
 
+    /// The epoch of the leader that took it; none where the broker does not say.
+    pub(super) fn leader_epoch(&self) -> Option<i32> {
+        // SAFETY: the message is alive for the call.
+        let epoch = unsafe { sys::rd_kafka_message_leader_epoch(self.message.as_ptr()) };
+        (epoch >= 0).then_some(epoch)
+    }
+
     /// An error in a message's place.
     pub(super) fn error(&self) -> Option<RDKafkaErrorCode> {
         let code: RDKafkaErrorCode = self.raw().err.into();

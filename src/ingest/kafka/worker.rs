@@ -19,7 +19,7 @@ use super::duty::{Duty, RETRY, keys, list_of};
 use super::native::{At, Event, Kind, Queue};
 use super::options::{Assignment, Options};
 use super::probe;
-use super::read::Reading;
+use super::read::{Go, Reading};
 use super::trouble::{Meaning, is_contested, meaning};
 
 /// How long one wait for the next event may be; commands are seen after it.
@@ -312,10 +312,23 @@ impl Worker {
                     failed = Some((code, At { topic, partition: message.partition(), offset: message.offset() }));
                 }
                 None => {
-                    if let Some((key, next)) = self.reading.message(&message) {
-                        let next = i64::try_from(next).unwrap_or(i64::MAX);
-                        // Saves reading what is not wanted; if it fails, that is read and dropped.
-                        let _ = self.consumer.seek(&key.0, partition(&key), Offset::Offset(next), Duration::ZERO);
+                    match self.reading.message(&message) {
+                        None => {}
+                        Some(Go::On(key, next)) => {
+                            let next = i64::try_from(next).unwrap_or(i64::MAX);
+                            // Saves reading what is not wanted; if it fails, that is read and dropped.
+                            let _ = self.consumer.seek(&key.0, partition(&key), Offset::Offset(next), Duration::ZERO);
+                        }
+                        Some(Go::Back(key, last)) => {
+                            tracing::info!(
+                                source = self.options.name,
+                                topic = key.0,
+                                partition = key.1,
+                                offset = last,
+                                "another leader: reading the last record again"
+                            );
+                            self.duties.push_back(Duty::GoBack { key, last });
+                        }
                     }
                 }
             }

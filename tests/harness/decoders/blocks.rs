@@ -20,6 +20,7 @@ use pinfold::core::record::{Header, Record};
 use pinfold::core::segment::read::{Frames, Proof, read_anchor};
 use pinfold::core::segment::{Anchor, Payload, Seal};
 use pinfold::core::seq::{Seq, Size};
+use pinfold::core::timestamp::{Query, Token, token_of};
 
 use super::{same, seeds};
 
@@ -225,5 +226,26 @@ pub(super) fn evidence(bytes: &[u8]) {
     for vkey in seeds::vkeys() {
         let _ = bundle::check(bytes, vkey, None);
         let _ = certificate::check(bytes, vkey, Some(vkey));
+    }
+}
+
+pub(super) fn timestamp_token(bytes: &[u8]) {
+    let Ok(token) = Token::open(bytes) else { return };
+    assert!(token.covers(token.imprint()).is_ok());
+    let _ = (token.claimed_time(), token.claimed_authority());
+    if let Ok(vouched) = token.vouched_by(seeds::roots()) {
+        // Who can forge one has what was signed: only the token of the seeds is vouched for.
+        let (sound, _) = seeds::stamped();
+        assert_eq!(sound.vouched_by(seeds::roots()), Ok(vouched));
+    }
+}
+
+pub(super) fn timestamp_reply(bytes: &[u8]) {
+    let (_, imprint) = seeds::stamped();
+    let query = Query::new(*imprint, [1; 16]).expect("a query");
+    if let Ok((_, der)) = query.accept(bytes) {
+        assert_eq!(token_of(bytes), Ok(der));
+    } else if let Ok(der) = token_of(bytes) {
+        timestamp_token(&der);
     }
 }

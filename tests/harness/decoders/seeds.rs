@@ -5,11 +5,13 @@ use std::sync::OnceLock;
 
 use pinfold::core::car::{Limits, Reader};
 use pinfold::core::cid::{Cid, Codec};
+use pinfold::core::hash::Hash;
 use pinfold::core::note::{Note, Vkey, WitnessVkey};
 use pinfold::core::record::Record;
 use pinfold::core::seq::Size;
 use pinfold::core::synthetic::{Encoding, Generator};
 use pinfold::core::time::Timestamp;
+use pinfold::core::timestamp::{Roots, Token};
 use pinfold::core::witness::Submission;
 use serde_json::Value;
 
@@ -49,6 +51,11 @@ const PROOFS: &[&[u8]] =
 const TARS: &[&[u8]] =
     &[file!("vectors/pinfold-v1/disclosure/6.evidence.tar"), file!("vectors/pinfold-v1/disclosure/certificate.tar")];
 
+/// A token of `openssl ts`, in its answer and alone, and the root it is vouched for by.
+const TOKEN: &[u8] = file!("vectors/rfc3161/token.der");
+const REPLY: &[u8] = file!("vectors/rfc3161/reply.tsr");
+const ROOT: &[u8] = file!("vectors/rfc3161/root.pem");
+
 /// The seeds of each target.
 pub(crate) type Seeds = BTreeMap<&'static str, Vec<Vec<u8>>>;
 
@@ -66,6 +73,8 @@ pub(crate) fn all() -> Seeds {
     proofs(&mut give);
     events(&mut give);
     witnesses(&mut give);
+    give(&["timestamp-token"], TOKEN);
+    give(&["timestamp-reply"], REPLY);
     give(&["config"], pinfold::config::template("example.com/audit/main").as_bytes());
     give(&["config"], b"[log]\norigin = \"a.b\"\n[pin.vault]\nkind = \"folder\"\npath = \"v\"\n");
     give(&["planted-loss", "planted-word"], b"17");
@@ -207,7 +216,7 @@ fn witnesses(give: &mut Give<'_>) {
     let line = cosigned()[checkpoint.len()..].to_owned();
     give(&["witness-answer"], line.as_bytes());
     give(&["witness-answer"], b"300\n");
-    let hash = pinfold::core::hash::Hash::EMPTY_ROOT;
+    let hash = Hash::EMPTY_ROOT;
     for proof in [vec![], vec![hash], vec![hash; 63]] {
         let body = Submission { old: Size(9), proof, checkpoint: &checkpoint }.to_text();
         give(&["add-checkpoint"], body.as_bytes());
@@ -245,6 +254,22 @@ pub(crate) fn asked() -> (String, WitnessVkey) {
     });
     let note = cosigned();
     (note[..note.rfind("— ").unwrap()].to_owned(), vkey.clone())
+}
+
+/// The authorities that are trusted.
+pub(crate) fn roots() -> &'static Roots {
+    static ROOTS: OnceLock<Roots> = OnceLock::new();
+    ROOTS.get_or_init(|| Roots::read(ROOT).unwrap())
+}
+
+/// The token of the seeds, and what it is over.
+pub(crate) fn stamped() -> &'static (Token, Hash) {
+    static TOKEN_READ: OnceLock<(Token, Hash)> = OnceLock::new();
+    TOKEN_READ.get_or_init(|| {
+        let token = Token::open(TOKEN).unwrap();
+        let imprint = token.imprint();
+        (token, imprint)
+    })
 }
 
 fn json(bytes: &[u8]) -> Value {

@@ -77,10 +77,9 @@ impl Cluster {
         self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()
     }
 
-    /// A topic of one partition on nodes 1 and 2, whose leader may be one that lacks records.
-    pub(crate) fn create_unclean_topic(&self, name: &str) {
-        let replicas: &[&[i32]] = &[&[1, 2]];
-        let topic = NewTopic::new(name, 1, TopicReplication::Variable(replicas))
+    /// A topic of one partition on these nodes, the first its leader; the next may be one that lacks records.
+    pub(crate) fn create_unclean_topic(&self, name: &str, replicas: &[i32]) {
+        let topic = NewTopic::new(name, 1, TopicReplication::Variable(std::slice::from_ref(&replicas)))
             .set("unclean.leader.election.enable", "true")
             .set("min.insync.replicas", "1");
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
@@ -88,7 +87,7 @@ impl Cluster {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let results = runtime.block_on(admin.create_topics([&topic], &options)).expect("an answer");
         results.into_iter().for_each(|result| drop(result.expect("a topic")));
-        self.wait_leader(name, 1, &[1, 2]);
+        self.wait_leader(name, replicas[0], replicas);
     }
 
     /// Waits until the partition has this leader and exactly these replicas in sync.

@@ -7,7 +7,6 @@ tampered, 50 cannot check, 2 wrong call. A copy of this file that came with the 
 Pinfold's source, where docs/evidence.md and proto/README.md say what is checked."""
 import argparse, base64, hashlib, json, pathlib, re, subprocess, sys, tempfile
 EXITS = {"valid": 10, "block-missing": 20, "offset-gap": 20, "unreachable": 50, "unknown-version": 50}
-OWN = ["manifest.json", "manifest.note"]
 class Refused(Exception): pass
 
 def need(sound, what, code="non-canonical"):
@@ -32,7 +31,7 @@ def read_tar(data):  # plain files with zero times and owners, byte for byte as 
         files[name] = data[at + 512:at + 512 + size]
         again += [head[:148], b"%06o\0 " % sum(head), head[156:], files[name], bytes(-size % 512)]
         at += 512 + size + -size % 512
-    need(b"".join(again) + bytes(1024) == data, "tar: not as it is written, or it ends early")
+    need(files and b"".join(again) + bytes(1024) == data, "tar: not as it is written, or it ends early")
     return files
 
 def cbor(data, at=0):  # one item of strict DAG-CBOR without floats, tags and negative numbers, and where it ends
@@ -145,13 +144,13 @@ def completeness(first, end, leaves):  # every offset from the first to the last
 
 def check(data, held):
     files = read_tar(data)
-    need(set(OWN) <= set(files), "the manifest is missing", "block-missing")
+    need(files.keys() >= {"manifest.json", "manifest.note"}, "the manifest is missing", "block-missing")
     manifest, (text, signed) = json.loads(files["manifest.json"]), read_note(files["manifest.note"].decode())
     said = [manifest["origin"], manifest["size"], base64.b64encode(sha256(files["manifest.json"])).decode()]
     need(text == "pinfold/v1/evidence\n%s\n%s\n%s\n" % (*said,), "manifest.note: of another manifest", "block-hash")
     need(manifest["format"] == "pinfold-evidence/1", "another version of the manifest", "unknown-version")
     need(pretty(manifest) == files["manifest.json"], "manifest: its form")
-    names = [file["name"] for file in manifest["files"]] + OWN
+    names = [file["name"] for file in manifest["files"]] + ["manifest.json", "manifest.note"]
     need(set(files) <= set(names), "a file that the manifest does not list", "block-extra")
     need(set(names) <= set(files), "a file of the manifest is missing", "block-missing")
     need(list(files) == names, "files in another order")
@@ -191,8 +190,9 @@ def main():
     try:
         held = [line.strip() for file in args.vkey for line in file if line.strip()]
         code, what = "valid", check(args.bundle.read(), held)
-    except (Refused, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        code, what = error.args if isinstance(error, Refused) else ("non-canonical", repr(error))
+    except (Refused, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        kind = "unreachable" if isinstance(error, OSError) else "non-canonical"
+        code, what = error.args if isinstance(error, Refused) else (kind, repr(error))
     print(f"{code}: {what}")
     return EXITS.get(code, 40)
 

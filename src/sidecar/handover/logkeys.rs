@@ -11,10 +11,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::SidecarError;
-use super::handover::HandoverError;
-use super::writer::own;
+use super::HandoverError;
 use crate::core::note::{Skey, Vkey};
+use crate::sidecar::error::SidecarError;
+use crate::sidecar::writer::own;
 
 /// The log's private keys.
 #[derive(Debug)]
@@ -25,18 +25,20 @@ pub struct LogKeys {
     main: Arc<Skey>,
     /// Those beside it.
     beside: Vec<Arc<Skey>>,
+    /// For how many released segments and keys of the log it was last looked which of them are of no use any more.
+    looked_at: (u64, usize),
 }
 
 impl LogKeys {
     /// One key in memory.
     pub fn of(key: Skey) -> LogKeys {
-        LogKeys { file: None, main: Arc::new(key), beside: Vec::new() }
+        LogKeys { file: None, main: Arc::new(key), beside: Vec::new(), looked_at: (0, 0) }
     }
 
     /// The keys of a key file: `main` is in it, each of `beside` was read from one of [`LogKeys::files_beside`].
     pub fn of_file(file: &Path, main: Skey, beside: Vec<Skey>) -> LogKeys {
         let beside = beside.into_iter().map(Arc::new).collect();
-        LogKeys { file: Some(file.to_owned()), main: Arc::new(main), beside }
+        LogKeys { file: Some(file.to_owned()), main: Arc::new(main), beside, looked_at: (0, 0) }
     }
 
     /// The files beside a key file that hold keys of the log, by name: `NAME.` and eight hexadecimal digits.
@@ -71,12 +73,12 @@ impl LogKeys {
     }
 
     /// All of them, for a thread that signs beside us.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Skey>> {
+    pub(in crate::sidecar) fn all(&self) -> impl Iterator<Item = &Arc<Skey>> {
         std::iter::once(&self.main).chain(&self.beside)
     }
 
     /// The key that lies in the key file.
-    pub(super) fn main(&self) -> &Skey {
+    pub(in crate::sidecar) fn main(&self) -> &Skey {
         &self.main
     }
 
@@ -85,7 +87,7 @@ impl LogKeys {
     ///
     /// # Errors
     /// `InMemory`; `Linked` where the key file is kept elsewhere; `File` where it cannot be written.
-    pub(super) fn next(
+    pub(in crate::sidecar) fn next(
         &mut self,
         is_known: impl Fn(&Vkey) -> bool,
         seed: &[u8; 32],
@@ -108,7 +110,7 @@ impl LogKeys {
     }
 
     /// The same, shared.
-    pub(super) fn main_shared(&self) -> &Arc<Skey> {
+    pub(in crate::sidecar) fn main_shared(&self) -> &Arc<Skey> {
         &self.main
     }
 
@@ -117,7 +119,7 @@ impl LogKeys {
     ///
     /// # Errors
     /// `File`: the log can go on, because every key is still somewhere.
-    pub(super) fn settle(&mut self, current: &Vkey, log: &[Vkey]) -> Result<(), SidecarError> {
+    pub(in crate::sidecar) fn settle(&mut self, current: &Vkey, log: &[Vkey]) -> Result<(), SidecarError> {
         let Some(file) = self.file.clone() else { return Ok(()) };
         if self.main.vkey() != current {
             let Some(n) = self.beside.iter().position(|key| key.vkey() == current) else { return Ok(()) };
@@ -133,8 +135,13 @@ impl LogKeys {
         publish(&file.with_extension("vkey"), log)
     }
 
+    /// Whether there may be something new to wipe: true once for each pair of numbers.
+    pub(in crate::sidecar) fn is_to_be_looked_at(&mut self, released: u64, keys: usize) -> bool {
+        std::mem::replace(&mut self.looked_at, (released, keys)) != (released, keys)
+    }
+
     /// Whether a key beside the key file is one of `past`: keys of the log whose time is over.
-    pub(super) fn holds_any(&self, past: &[Vkey]) -> bool {
+    pub(in crate::sidecar) fn holds_any(&self, past: &[Vkey]) -> bool {
         self.beside.iter().any(|key| past.contains(key.vkey()))
     }
 
@@ -142,7 +149,7 @@ impl LogKeys {
     ///
     /// # Errors
     /// `File`: what could not be destroyed is kept, and may be tried again.
-    pub(super) fn wipe(&mut self, past: &[Vkey]) -> Result<(), SidecarError> {
+    pub(in crate::sidecar) fn wipe(&mut self, past: &[Vkey]) -> Result<(), SidecarError> {
         let Some(file) = self.file.clone() else { return Ok(()) };
         while let Some(n) = self.beside.iter().position(|key| past.contains(key.vkey())) {
             let Some(key) = self.beside.get(n) else { break };
