@@ -1,7 +1,8 @@
 //! The witness over HTTP: `POST /add-checkpoint` and nothing else.
 //!
 //! Open to everyone, as the protocol has it: the signature on the checkpoint is the only admission. So everything is
-//! bounded: bytes of a body, time of a request, requests at once and a second. TLS ends in front of it.
+//! bounded: connections and their silence (`listen`), bytes of a body, time of a request, requests at once and a second. TLS
+//! ends in front of it.
 //! Spec: c2sp.org/tlog-witness, HTTP Interface.
 
 use std::future::Future;
@@ -23,6 +24,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use super::ListenError;
+use super::listen::Accepted;
 use crate::core::time::Timestamp;
 use crate::core::witness::{Objection, SIZE_CONTENT_TYPE};
 use crate::witness::{Refusal, Witness};
@@ -87,8 +89,10 @@ impl WitnessServer {
                 _ = halted.wait_for(|halted| *halted) => {}
             }
         };
+        let Ok(address) = self.listener.local_addr() else { return };
+        let connections = Accepted::begin(self.listener, address, None);
         // An error here is a failing accept loop; the caller sees that serving ended without being told to.
-        let _ = axum::serve(self.listener, router(self.served)).with_graceful_shutdown(stop).await;
+        let _ = axum::serve(connections, router(self.served)).with_graceful_shutdown(stop).await;
     }
 }
 
