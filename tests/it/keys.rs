@@ -235,9 +235,19 @@ fn what_a_thief_signs_is_refused_by_who_has_the_note_and_taken_by_who_has_not() 
         let fork = thief.path("data/archive");
         assert_eq!(verify(&log, &fork, &[&first], &[]), sound(), "what docs/keys.md says a thief can do");
         assert_eq!(verify(&log, &fork, &[&first, &recovery], &[]), sound(), "he leaves the note out");
-        assert_eq!(verify(&log, &fork, &[&first, &recovery], &[&note]), found(40, "revoked-key"));
         assert_eq!(verify(&log, &fork, &[&newest], &[]), found(40, "unknown-key"), "the newest key needs no note");
     }
+    for thief in [&early, &late] {
+        let fork = thief.path("data/archive");
+        assert_eq!(verify(&log, &fork, &[&first, &recovery], &[&note]), found(40, "revoked-key"));
+    }
+    // An owner who rotated and revoked the old key later leaves the same entries as who rotates first: it is said, no more.
+    let held = [&*first, &recovery].map(|vkey| ["--vkey", text(vkey)]).concat();
+    let fork = quick.path("data/archive");
+    let (exit, report) = log.answer(&[&["verify", text(&fork), "--revoked", text(&note)], &held[..]].concat());
+    assert_eq!((exit, codes(&report)), (10, vec![]), "{report}");
+    let unproven = report["unproven"].as_array().unwrap();
+    assert!(unproven.iter().any(|line| line.as_str().unwrap().contains("gave the log to")), "{report}");
     // Before the size vouched for the honest history stands, and an archive too small to show it says so.
     let cut = log.dir.path().join("cut");
     copy_tree(&own, &cut);

@@ -15,6 +15,16 @@ impl Audit<'_> {
             let whose = plural("checkpoint", first, last);
             format!("{whose}: signed by a key that no entry here names, and no vkey at hand is")
         }));
+        for revocation in &self.revocations {
+            let handed_on = self.handed_on(revocation).filter(|(_, new)| !self.input.vkeys.contains(new));
+            lines.extend(handed_on.map(|(seq, new)| {
+                let old = revocation.old.key_id_hex();
+                format!(
+                    "entry {seq}: the revoked key {old} gave the log to {new}, which neither the revocation nor a vkey at \
+                     hand names: a thief who rotates first would write the same"
+                )
+            }));
+        }
         if !self.has_payload_files {
             // The payload a seal names is held by the frames themselves, or by the kind 5 entry of a later segment.
             let is_unnamed = |joined: &Joined| joined.payload.is_some() && !joined.is_named;

@@ -30,7 +30,7 @@ impl Roots {
     /// Reads a file: PEM with any number of certificates, or one certificate in DER.
     ///
     /// # Errors
-    /// Where there is none, one cannot be read, or there are more than [`ROOTS_MAX`].
+    /// Where there is none, one cannot be read, or there are more than `ROOTS_MAX`.
     pub fn read(file: &[u8]) -> Result<Roots, Rejected> {
         let place = "file of roots";
         let ders: Vec<CertificateDer<'_>> = if file.first() == Some(&0x30) {
