@@ -196,8 +196,7 @@ impl Anchoring {
         let note = file::checkpoint(&self.archive, row)?;
         let head = own("a checkpoint of the archive", Statement::parse(&note))?.head;
         let segments = writer.journal.state().sealed.segments;
-        let consistency =
-            consistency::between(Arc::clone(&writer.journal), self.archive.clone(), segments, head.clone());
+        let consistency = consistency::between(&writer.journal, self.archive.clone(), segments, head.clone());
         Ok(Released { head, note, consistency })
     }
 

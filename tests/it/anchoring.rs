@@ -21,7 +21,7 @@ use pinfold::core::synthetic::{Encoding, Generator};
 use pinfold::core::time::Timestamp;
 use pinfold::core::witness::Policy;
 use pinfold::ingest::replay::Replay;
-use pinfold::journal::{Journal, Places};
+use pinfold::journal::{Journal, JournalError, Places};
 use pinfold::keyring::{Kek, Keyring};
 use pinfold::registry::sqlite::Sqlite;
 use pinfold::registry::{Filter, Registrar};
@@ -102,7 +102,14 @@ impl Log {
         let origin = Origin::new(ORIGIN).unwrap();
         let keyring = Keyring::open(&self.path("keyring"), &self.kek, origin.oid()).unwrap();
         let places = Places { data: self.path("data"), heads: self.path("heads") };
-        let journal = Journal::open(&places, &origin, std::slice::from_ref(key().vkey())).unwrap();
+        // A request of the sidecar before may be at its consistency proof still, and lets go of the journal then.
+        let begun = std::time::Instant::now();
+        let journal = loop {
+            match Journal::open(&places, &origin, std::slice::from_ref(key().vkey())) {
+                Err(JournalError::InUse(_)) if begun.elapsed() < Duration::from_secs(30) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
         let writer = Writer::open(Opening { origin, key: key(), journal, keyring }).unwrap();
         let folder = Folder::new("vault", self.path("vault"), Contents::Proof);
         let targets: Vec<(bool, Arc<dyn Pinner>)> = vec![(true, Arc::new(folder))];

@@ -25,8 +25,13 @@ use crate::sidecar::seal::Files;
 use crate::sidecar::stored::Reading;
 
 /// Proofs to `head`, which is one of the ends of the log's first `segments` segments.
-pub(super) fn between(journal: Arc<Journal>, archive: PathBuf, segments: u64, head: Head) -> Consistency {
-    Arc::new(move |old| proof(&journal, &archive, segments, &head, old))
+pub(super) fn between(journal: &Arc<Journal>, archive: PathBuf, segments: u64, head: Head) -> Consistency {
+    // A request that is still under way when the log is closed must not keep its journal.
+    let journal = Arc::downgrade(journal);
+    Arc::new(move |old| match journal.upgrade() {
+        Some(journal) => proof(&journal, &archive, segments, &head, old),
+        None => Err(io::Error::other("the log was closed").into()),
+    })
 }
 
 fn proof(journal: &Journal, archive: &Path, segments: u64, head: &Head, old: Size) -> Result<Vec<Hash>, Unproven> {
