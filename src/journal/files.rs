@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::error::{JournalError, Owned};
 
@@ -54,7 +55,7 @@ pub(super) fn own(places: &Places) -> Result<File, JournalError> {
     let path = places.lock();
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = open.map_err(|e| JournalError::io("opening", &path, e))?;
-    match file.try_lock() {
+    match lock(&file) {
         Ok(()) => {
             // Only for the words of a refusal; the lock is what counts.
             let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
@@ -65,6 +66,21 @@ pub(super) fn own(places: &Places) -> Result<File, JournalError> {
             Err(JournalError::InUse(Owned { journal: places.journal(), pid }))
         }
         Err(TryLockError::Error(e)) => Err(JournalError::io("locking", &path, e)),
+    }
+}
+
+/// How long a lock is asked for again: a child process of this one holds a copy of it between its fork and its exec.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
+fn lock(file: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            locked => return locked,
+        }
     }
 }
 

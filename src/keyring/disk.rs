@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::KeyringError;
 
@@ -56,7 +57,7 @@ impl Disk {
     fn lock(dir: &Path) -> Result<Disk, KeyringError> {
         let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
         let lock = options.open(dir.join(LOCK)).map_err(KeyringError::io(LOCK, "open"))?;
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => Ok(Disk {
                 dir: dir.to_owned(),
                 _lock: lock,
@@ -195,6 +196,21 @@ impl KeyringError {
     /// The refusal of a file.
     pub(super) fn damaged(file: &str, what: &'static str) -> KeyringError {
         KeyringError::Damaged { file: file.to_owned(), what }
+    }
+}
+
+/// How long a lock is asked for again: a child process of this one holds a copy of it between its fork and its exec.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
+fn try_lock(file: &File) -> Result<(), fs::TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            locked => return locked,
+        }
     }
 }
 
