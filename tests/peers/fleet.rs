@@ -157,11 +157,14 @@ fn assert_whole(feed: &Feed, logs: &[&Log]) -> u64 {
         overlapping += found[2];
     }
     // The count sees what it must see, and so does the command: without one of the logs something is missing.
+    // A log whose own offsets are all at the end of their partitions is missed by nobody else's word: those are then 10.
+    let mut exits = Vec::new();
     for missing in 0..logs.len() {
         let left: Vec<&Log> = (0..).zip(logs).filter(|(number, _)| *number != missing).map(|(_, log)| *log).collect();
         assert!(!Counted::of(&left).faults(&held).is_empty(), "log {missing} holds nothing of its own");
-        assert_eq!(verify(&left).0, 20, "log {missing}");
+        exits.push(verify(&left).0);
     }
+    assert!(exits.contains(&20) && exits.iter().all(|exit| [10, 20].contains(exit)), "{exits:?}");
     let mut undeclared = Counted::of(logs);
     undeclared.contested.clear();
     assert_eq!(undeclared.faults(&held).is_empty(), overlapping == 0);
