@@ -237,6 +237,16 @@ impl Journal {
         recover::seal_row(&self.store(), segment)
     }
 
+    /// The first sealed segment that ends at or behind `size`: the one that holds the entry before it. `None` beyond the
+    /// last seal.
+    ///
+    /// # Errors
+    /// `Damaged`, `Poisoned`.
+    pub fn segment_to(&self, size: Size) -> Result<Option<SealRow>, JournalError> {
+        self.usable()?;
+        recover::segment_to(&self.store(), self.state().sealed.segments, size)
+    }
+
     /// Bytes of the journal on the disk.
     ///
     /// # Errors

@@ -69,6 +69,16 @@ pub fn peak_sizes(size: Size) -> impl Iterator<Item = u64> {
     (0..u64::BITS).rev().map(|bit| 1 << bit).filter(move |peak| size.0 & peak != 0)
 }
 
+/// The perfect subtrees of a tree of `size`, largest first.
+pub fn peak_nodes(size: Size) -> impl Iterator<Item = Node> {
+    let mut at = 0;
+    peak_sizes(size).map(move |peak| {
+        let (level, begin) = (peak.ilog2(), at);
+        at += peak;
+        Node { level, index: begin >> level }
+    })
+}
+
 /// The root of the tree over `leaf_hashes`.
 pub fn root_of(leaf_hashes: &[Hash]) -> Hash {
     let mut tree = Tree::new();
@@ -409,6 +419,8 @@ mod tests {
             assert_eq!(refused.code, Code::RootMismatch, "{peaks} peaks of {size}");
         }
         assert_eq!(peak_sizes(Size(11)).collect::<Vec<_>>(), [8, 2, 1]);
+        let nodes = peak_nodes(Size(11)).map(|node| (node.level, node.index));
+        assert_eq!(nodes.collect::<Vec<_>>(), [(3, 0), (1, 4), (0, 10)]);
     }
 
     #[test]

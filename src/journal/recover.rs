@@ -121,14 +121,7 @@ fn check_known(
 /// The root at a size before the end of the last seal: noted at the end of a segment, within one recomputed from its
 /// entries while they are held.
 fn sealed_root(store: &Arc<Store>, state: &State, size: Size) -> Result<Option<Hash>, JournalError> {
-    // Segments are numbered densely and end in ascending order: halve.
-    let (mut low, mut high) = (0, state.sealed.segments);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let Some(row) = seal_row(store, middle)? else { return Ok(None) };
-        if row.end() < size { low = middle + 1 } else { high = middle }
-    }
-    let Some(row) = seal_row(store, low)? else { return Ok(None) };
+    let Some(row) = segment_to(store, state.sealed.segments, size)? else { return Ok(None) };
     if row.end() == size {
         return Ok(Some(row.root));
     }
@@ -141,6 +134,18 @@ fn sealed_root(store: &Arc<Store>, state: &State, size: Size) -> Result<Option<H
         tree.append(entry?.leaf_hash);
     }
     Ok(Some(tree.root()))
+}
+
+/// The first of so many segments that ends at or behind `size`.
+pub(super) fn segment_to(store: &Store, segments: u64, size: Size) -> Result<Option<SealRow>, JournalError> {
+    // Segments are numbered densely and end in ascending order: halve.
+    let (mut low, mut high) = (0, segments);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let Some(row) = seal_row(store, middle)? else { return Ok(None) };
+        if row.end() < size { low = middle + 1 } else { high = middle }
+    }
+    seal_row(store, low)
 }
 
 /// The row of a segment.

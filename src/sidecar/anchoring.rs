@@ -195,8 +195,7 @@ impl Anchoring {
     fn released(&self, writer: &Writer, row: &SealRow) -> Result<Released, SidecarError> {
         let note = file::checkpoint(&self.archive, row)?;
         let head = own("a checkpoint of the archive", Statement::parse(&note))?.head;
-        let segments = writer.journal.state().sealed.segments;
-        let consistency = consistency::between(&writer.journal, self.archive.clone(), segments, head.clone());
+        let consistency = consistency::between(&writer.journal, self.archive.clone(), head.clone());
         Ok(Released { head, note, consistency })
     }
 
@@ -306,8 +305,7 @@ impl Anchoring {
 
 /// A size that an authority holds must be one of ours: only sealed sizes are ever shown.
 fn check_ours(writer: &Writer, lane: &Lane, size: Size) -> Result<(), SidecarError> {
-    let segments = writer.journal.state().sealed.segments;
-    match root_at(&writer.journal, size, segments)? {
+    match root_at(&writer.journal, size)? {
         Some(_) => Ok(()),
         None => {
             Err(AnchorError::Foreign { authority: lane.name.clone(), origin: writer.origin().clone(), size }.into())

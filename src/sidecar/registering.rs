@@ -411,23 +411,13 @@ fn check_fence(writer: &Writer, registry: &str, fence: Fence) -> Result<(), Side
         // Nothing we hold can be the tree it saw: the journal was rolled back, or this is another log of that name.
         return Err(fork(state.sealed.tree.root()).into());
     }
-    match root_at(&writer.journal, fence.size, state.sealed.segments)? {
+    match root_at(&writer.journal, fence.size)? {
         Some(root) if root == fence.root => Ok(()),
         found => Err(fork(found.unwrap_or_default()).into()),
     }
 }
 
-/// The root at the end of the segment that ends at `size`, by bisection.
-pub(super) fn root_at(journal: &Journal, size: Size, segments: u64) -> Result<Option<Hash>, JournalError> {
-    let (mut low, mut high) = (0, segments);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let Some(row) = journal.seal(middle)? else { return Ok(None) };
-        match row.end().cmp(&size) {
-            std::cmp::Ordering::Equal => return Ok(Some(row.root)),
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
-        }
-    }
-    Ok(None)
+/// The root at the end of the segment that ends at `size`.
+pub(super) fn root_at(journal: &Journal, size: Size) -> Result<Option<Hash>, JournalError> {
+    Ok(journal.segment_to(size)?.filter(|row| row.end() == size).map(|row| row.root))
 }

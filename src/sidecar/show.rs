@@ -18,7 +18,7 @@ impl Sidecar {
     pub fn show(&self, seq: Seq) -> Result<Option<Value>, SidecarError> {
         let Some(bytes) = self.leaf(seq)? else { return Ok(None) };
         let leaf = own("a stored leaf", Leaf::decode(&bytes))?;
-        let segment = self.segment_of(seq)?;
+        let segment = self.writer.journal.segment_to(seq.size())?;
         let topic = leaf.src.and_then(|src| self.writer.topics().get(src.topic_no));
         let mut shown = leaf.shown(&bytes);
         if let Some(shown) = shown.as_object_mut() {
@@ -50,25 +50,9 @@ impl Sidecar {
         Ok(leaves.next().transpose()?.map(|entry| entry.leaf))
     }
 
-    fn segment_of(&self, seq: Seq) -> Result<Option<SealRow>, SidecarError> {
-        let (mut low, mut high) = (0, self.writer.journal.state().sealed.segments);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let Some(row) = self.writer.journal.seal(middle)? else { return Ok(None) };
-            if seq < row.first {
-                high = middle;
-            } else if seq.size() > row.end() {
-                low = middle + 1;
-            } else {
-                return Ok(Some(row));
-            }
-        }
-        Ok(None)
-    }
-
     /// An entry from the archive, with its frames where they are wanted.
     pub(super) fn archived(&self, seq: Seq, with_frames: bool) -> Result<Option<StoredEntry>, SidecarError> {
-        let Some(row) = self.segment_of(seq)? else { return Ok(None) };
+        let Some(row) = self.writer.journal.segment_to(seq.size())? else { return Ok(None) };
         let payload = row.payload.filter(|_| with_frames);
         let mut leaves = Reading::open(&self.settings.archive, &SealRow { payload, ..row })?;
         let mut before = seq.0 - leaves.seal().first.0;

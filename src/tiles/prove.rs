@@ -5,9 +5,7 @@ use crate::core::finding::{Code, Refused};
 use crate::core::hash::Hash;
 use crate::core::keychange::{KeyChange, Standing};
 use crate::core::leaf::{Body, Leaf};
-use crate::core::merkle::{
-    Node, Tree, consistency_proof, inclusion_proof, peak_sizes, verify_consistency, verify_inclusion,
-};
+use crate::core::merkle::{Tree, consistency_proof, inclusion_proof, peak_nodes, verify_consistency, verify_inclusion};
 use crate::core::note::Vkey;
 use crate::core::proof::{Extra, Proof, evidence};
 use crate::core::seq::{Seq, Size};
@@ -121,13 +119,7 @@ impl Store {
     fn consistent(&self, old: Size, size: Size, root: Hash) -> Result<(Vec<Hash>, Hash), TilesError> {
         let mut nodes = self.nodes(size)?;
         let proof = consistency_proof(old, size, |node| nodes.node(node))?;
-        let mut at = 0;
-        let mut peaks = Vec::new();
-        for peak in peak_sizes(old) {
-            let level = peak.ilog2();
-            peaks.push(nodes.node(Node { level, index: at >> level })?);
-            at += peak;
-        }
+        let peaks = peak_nodes(old).map(|node| nodes.node(node)).collect::<Result<_, _>>()?;
         let old_root = Tree::from_peaks(old, peaks)?.root();
         match verify_consistency(old, old_root, size, root, &proof) {
             true => Ok((proof, old_root)),
