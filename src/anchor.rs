@@ -4,6 +4,7 @@
 //! Both are checked before they count. Not what is kept of it (the `Anchor` block, `core::segment`), not what a quorum
 //! is (`core::witness`), and neither the outbox nor the back-off between tries (`sidecar`).
 
+mod http;
 pub mod tsa;
 pub mod witness;
 

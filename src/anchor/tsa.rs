@@ -7,11 +7,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::redirect::Policy as Redirects;
-use reqwest::{Response, StatusCode};
 
-use super::witness::reason;
+use super::http::{self, bounded, is_passing, reason};
 use super::{AnchorError, AnchorKind, Answer, Authority, Released, Said};
 use crate::core::hash::Hash;
 use crate::core::seq::Size;
@@ -58,21 +57,8 @@ impl Tsa {
     /// # Errors
     /// The address is none, or the system gives no client.
     pub fn new(name: &str, url: &str, roots: Roots, timeout: Duration) -> Result<Tsa, BadTsa> {
-        let parsed = reqwest::Url::parse(url).ok();
-        let is_sound = |url: &reqwest::Url| {
-            matches!(url.scheme(), "http" | "https")
-                && url.has_host()
-                && (url.username(), url.password()) == ("", None)
-                && (url.query(), url.fragment()) == (None, None)
-        };
-        let Some(parsed) = parsed.filter(is_sound) else { return Err(BadTsa::Url { url: url.to_owned() }) };
-        let http = reqwest::Client::builder()
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            .redirect(Redirects::none())
-            .user_agent(concat!("pinfold/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Tsa { name: name.to_owned(), url: parsed, roots, http })
+        let Some(parsed) = http::address(url) else { return Err(BadTsa::Url { url: url.to_owned() }) };
+        Ok(Tsa { name: name.to_owned(), url: parsed, roots, http: http::client(timeout)? })
     }
 
     /// Asks for a token over `note`, a checkpoint of this size.
@@ -90,7 +76,7 @@ impl Tsa {
         if status != StatusCode::OK {
             return Err(self.refusal(size, status));
         }
-        let reply = bounded(response).await.map_err(|why| self.retry(size, why))?;
+        let reply = bounded(response, Query::REPLY_BYTES_MAX).await.map_err(|why| self.retry(size, why))?;
         let (token, der) = query.accept(&reply).map_err(|rejected| self.judged(size, &rejected))?;
         let vouched = token.vouched_by(&self.roots).map_err(|rejected| self.judged(size, &rejected))?;
         Ok(Stamped { token: der, vouched })
@@ -129,9 +115,7 @@ impl Tsa {
     }
 
     fn refusal(&self, size: Size, status: StatusCode) -> AnchorError {
-        let is_passing =
-            status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-        if is_passing {
+        if is_passing(status) {
             return self.retry(size, status.to_string());
         }
         let hint = match status.is_redirection() {
@@ -172,16 +156,4 @@ impl fmt::Debug for Tsa {
 
 fn doing(size: Size) -> String {
     format!("stamping size {size}")
-}
-
-/// Reads at most as much as an answer may have.
-async fn bounded(mut response: Response) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| reason(&error))? {
-        if bytes.len() + chunk.len() > Query::REPLY_BYTES_MAX {
-            return Err(format!("an answer of more than {} bytes", Query::REPLY_BYTES_MAX));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }

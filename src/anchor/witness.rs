@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
-use reqwest::redirect::Policy as Redirects;
 use reqwest::{Response, StatusCode};
 
+use super::http::{self, bounded, is_passing, reason};
 use super::{AnchorError, AnchorKind, Answer, Authority, Released, Said, Unproven};
 use crate::core::checkpoint::Head;
 use crate::core::hash::Hash;
@@ -81,22 +81,10 @@ impl Witness {
     /// # Errors
     /// The address is none, or the system gives no client.
     pub fn new(vkey: WitnessVkey, url: &str, timeout: Duration) -> Result<Witness, BadWitness> {
-        let parsed = reqwest::Url::parse(url).ok();
-        let is_sound = |url: &reqwest::Url| {
-            matches!(url.scheme(), "http" | "https")
-                && url.has_host()
-                && (url.query(), url.fragment()) == (None, None)
-                && (url.username(), url.password()) == ("", None)
-        };
-        if !parsed.as_ref().is_some_and(is_sound) {
+        if http::address(url).is_none() {
             return Err(BadWitness::Url { url: url.to_owned() });
         }
-        let http = reqwest::Client::builder()
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            .redirect(Redirects::none())
-            .user_agent(concat!("pinfold/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let http = http::client(timeout)?;
         let url = url.trim_end_matches('/').to_owned();
         Ok(Witness { name: lane_name(&vkey), vkey, url, http, known: Arc::default() })
     }
@@ -170,7 +158,7 @@ impl Witness {
         let status = response.status();
         let is_size =
             response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == SIZE_CONTENT_TYPE.as_bytes());
-        let body = bounded(response).await.map_err(|why| self.retry(head, format!("{status}: {why}")))?;
+        let body = text(response).await.map_err(|why| self.retry(head, format!("{status}: {why}")))?;
         match status {
             StatusCode::OK => {
                 let lines = open_answer(submission.checkpoint, &body, &self.vkey);
@@ -195,10 +183,7 @@ impl Witness {
             StatusCode::NOT_FOUND => format!("ask its operator to add the log {}, or correct its url", head.origin),
             StatusCode::FORBIDDEN => "give its operator the log's vkey (keys/log.vkey)".to_owned(),
             status if status.is_redirection() => "put the address it redirects to into the policy".to_owned(),
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                return self.retry(head, why);
-            }
-            StatusCode::REQUEST_TIMEOUT => return self.retry(head, why),
+            status if is_passing(status) => return self.retry(head, why),
             _ => "is this the submission prefix of a witness (c2sp.org/tlog-witness)?".to_owned(),
         };
         AnchorError::Refused { authority: self.name.clone(), doing: doing(head), why, hint }
@@ -248,25 +233,10 @@ fn doing(head: &Head) -> String {
     format!("witnessing size {}", head.size)
 }
 
-/// Reads at most as much as an answer may have.
-async fn bounded(mut response: Response) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| reason(&error))? {
-        if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
+/// An answer as text.
+async fn text(response: Response) -> Result<String, String> {
+    let bytes = bounded(response, ANSWER_BYTES_MAX).await?;
     String::from_utf8(bytes).map_err(|_| "an answer that is not UTF-8".to_owned())
-}
-
-/// Why a request failed, without its address, which messages name already.
-pub(super) fn reason(error: &reqwest::Error) -> String {
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    if error.is_timeout() { "no answer in time".to_owned() } else { deepest.to_string() }
 }
 
 /// The first line of a stranger's text, short and without what a terminal would obey.
