@@ -51,7 +51,7 @@ use std::time::Duration;
 
 pub use adopting::Adopted;
 pub use anchoring::{Anchors, Quorum};
-pub use auditing::{ReplicaStatus, Schedule, Wanted};
+pub use auditing::{Audited, ReplicaStatus, Schedule, Wanted};
 pub use disclosing::Disclosed;
 pub use error::SidecarError;
 pub use feeding::{Fed, Feed};

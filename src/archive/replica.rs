@@ -9,6 +9,7 @@ use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -136,7 +137,7 @@ fn blocks_of(car: &CarFile) -> Result<Vec<CarBlock>, PinError> {
         let file = File::open(&car.path)?;
         let header = car::header(car.root);
         let mut found = vec![0; header.len()];
-        read_whole(&file, &mut found, 0)?;
+        file.read_exact_at(&mut found, 0)?;
         if found != header {
             return Ok(Err(Refused::non_canonical(format!("car: not a file of root {}", car.root))));
         }
@@ -176,14 +177,10 @@ fn check_own_blocks(drawn: &Drawn) -> Result<(), PinError> {
 /// Whether `file` holds the block at its place. A file that ends before does not.
 pub(super) fn holds(file: &File, block: &CarBlock) -> io::Result<bool> {
     let mut bytes = vec![0; usize::try_from(block.bytes).unwrap_or(usize::MAX).min(car::BLOCK_BYTES_MAX)];
-    match read_whole(file, &mut bytes, block.at) {
+    match file.read_exact_at(&mut bytes, block.at) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         read => read.map(|()| block.cid.matches(&bytes)),
     }
-}
-
-fn read_whole(file: &File, into: &mut [u8], at: u64) -> io::Result<()> {
-    file.read_exact_at(into, at)
 }
 
 /// Reads until `into` is full or the file ends.
@@ -254,13 +251,13 @@ pub async fn restore_own(car: &CarFile, targets: &[Arc<dyn Pinner>]) -> Result<b
 }
 
 /// Puts the file `fetched` in the place of ours, durably.
-fn replace(car: &CarFile, fetched: &std::path::Path) -> io::Result<()> {
+fn replace(car: &CarFile, fetched: &Path) -> io::Result<()> {
     File::open(fetched)?.sync_all()?;
     if car.path.try_exists()? {
         set_aside(&car.path)?;
     }
     rename_new(fetched, &car.path)?;
-    File::open(car.path.parent().unwrap_or(std::path::Path::new(".")))?.sync_all()
+    File::open(car.path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

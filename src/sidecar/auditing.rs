@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Sidecar;
 use super::error::SidecarError;
 use super::lane::{Answers, Lane};
-use super::outbox::{Outbox, Task};
+use super::outbox::Outbox;
 use super::seal::Files;
 use super::writer::Writer;
 use crate::archive::replica::{self, Sampled};
@@ -46,6 +46,14 @@ pub struct Schedule {
 pub struct ReplicaStatus {
     /// When; the time its entry states.
     pub at: Timestamp,
+    /// What it found.
+    #[serde(flatten)]
+    pub found: Audited,
+}
+
+/// What an audit of a target found.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Audited {
     /// Blocks asked for.
     pub sampled: u64,
     /// Those that were missing or something else.
@@ -61,9 +69,11 @@ pub struct ReplicaStatus {
 impl ReplicaStatus {
     /// A target that waits for its first audit since `at`.
     fn none_since(at: Timestamp) -> ReplicaStatus {
-        ReplicaStatus { at, sampled: 0, failed: 0, damaged_files: 0, repaired_files: 0, restored_files: 0 }
+        ReplicaStatus { at, found: Audited::default() }
     }
+}
 
+impl Audited {
     /// Whether damage was found and is still there.
     pub fn is_damaged(&self) -> bool {
         self.repaired_files < self.damaged_files
@@ -160,7 +170,8 @@ impl Auditing {
         let every = self.schedule.every;
         // A clock that was set back does not put it off.
         let is_time = every > 0 && (now < target.last.at || now.since(target.last.at) >= every);
-        target.lane.is_due(now) && (target.asked.is_some() || is_time && target.held(outbox, sealed) > 0)
+        target.lane.is_due(now)
+            && (target.asked.is_some() || is_time && outbox.pinned_to(&target.lane.name, sealed) > 0)
     }
 
     /// Starts what is due and can be.
@@ -169,13 +180,13 @@ impl Auditing {
     /// `Journal` where a sealed segment is not in the journal.
     pub(super) fn start(&mut self, writer: &mut Writer, outbox: &Outbox, now: Timestamp) -> Result<(), SidecarError> {
         let sealed = writer.journal.state().sealed.segments;
-        let pinners: Vec<Arc<dyn Pinner>> = self.targets.iter().map(|target| Arc::clone(&target.pinner)).collect();
         for n in 0..self.targets.len() {
             let Some(target) = self.targets.get(n) else { continue };
             if !self.is_target_due(target, outbox, sealed, now) {
                 continue;
             }
-            let (held, wanted) = (target.held(outbox, sealed), target.asked.unwrap_or(self.schedule.wanted));
+            let held = outbox.pinned_to(&target.lane.name, sealed);
+            let wanted = target.asked.unwrap_or(self.schedule.wanted);
             let (pinner, contents, was_asked) =
                 (Arc::clone(&target.pinner), target.pinner.contents(), target.asked.is_some());
             let cars = roots(writer, &self.archive, held, contents)?;
@@ -183,6 +194,7 @@ impl Auditing {
                 Some(head) => Some(Draw { head, target: pinner.name().to_owned(), at: writer.record_time(now)? }),
                 None => None,
             };
+            let pinners = self.targets.iter().map(|target| Arc::clone(&target.pinner)).collect();
             let Some(target) = self.targets.get_mut(n) else { continue };
             let Some(draw) = draw else {
                 // Nothing is there yet, so nothing can be missing.
@@ -190,7 +202,7 @@ impl Auditing {
                 continue;
             };
             target.lane.is_busy = true;
-            let plan = Plan { cars, draw, wanted, pinners: pinners.clone(), was_asked };
+            let plan = Plan { cars, draw, wanted, pinners, was_asked };
             let sender = self.answers.sender();
             self.runtime.spawn(async move {
                 let result = plan.carry_out(pinner).await.map_err(SidecarError::from);
@@ -228,12 +240,6 @@ impl Auditing {
 }
 
 impl Target {
-    /// Segments the target has, all before it included.
-    fn held(&self, outbox: &Outbox, sealed: u64) -> u64 {
-        let is_pin = |task: &Task| matches!(task, Task::Pin { target, .. } if *target == self.lane.name);
-        outbox.first_open(is_pin).unwrap_or(sealed)
-    }
-
     fn note(&mut self, writer: &mut Writer, last: ReplicaStatus) {
         writer.put_row(&row_of(&self.lane.name), Some(serde_json::to_vec(&last).unwrap_or_default()));
         self.last = last;
@@ -262,15 +268,14 @@ impl Target {
             let pinned = Body::Pinned { at: again, cid: *cid, bytes: receipt.bytes, target: target.clone() };
             writer.push(pinned, None, Vec::new())?;
         }
-        let last = ReplicaStatus {
-            at,
+        let found = Audited {
             sampled: sampled.blocks,
             failed: sampled.failed,
             damaged_files: sampled.damaged.len() as u64,
             repaired_files: repaired.len() as u64,
             restored_files: restored,
         };
-        self.note(writer, last);
+        self.note(writer, ReplicaStatus { at, found });
         if was_asked {
             (self.asked, self.is_answered) = (None, true);
         }
@@ -399,7 +404,7 @@ impl Sidecar {
     /// What is wrong with replicas: not reached for an audit, or damaged and not repaired.
     pub(super) fn replica_trouble(&self) -> impl Iterator<Item = (String, String)> {
         self.auditing.targets.iter().filter_map(|target| {
-            let last = &target.last;
+            let last = &target.last.found;
             let damage = || {
                 let (failed, sampled, files) = (last.failed, last.sampled, last.damaged_files - last.repaired_files);
                 format!("{failed} of {sampled} blocks lost or altered, {files} files not repaired")

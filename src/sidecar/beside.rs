@@ -7,7 +7,6 @@ use super::Sidecar;
 use super::anchoring::Readers;
 use super::error::SidecarError;
 use super::lane::Lane;
-use super::outbox::Task;
 use crate::core::time::Timestamp;
 
 impl Sidecar {
@@ -79,11 +78,7 @@ impl Sidecar {
     /// Segments whose checkpoint may be shown: sealed, and held by a pin target (with none: by the archive folder).
     pub(super) fn released(&self) -> u64 {
         let sealed = self.writer.journal.state().sealed.segments;
-        let held_to = |lane: &Lane| {
-            self.outbox
-                .first_open(|task| matches!(task, Task::Pin { target, .. } if *target == lane.name))
-                .unwrap_or(sealed)
-        };
+        let held_to = |lane: &Lane| self.outbox.pinned_to(&lane.name, sealed);
         self.pinning.lanes().map(held_to).max().unwrap_or(sealed)
     }
 }

@@ -58,6 +58,11 @@ impl Outbox {
         self.0.get(&(segment, name.to_owned()))
     }
 
+    /// Segments that a pin target has, all before it included, of so many sealed ones.
+    pub(super) fn pinned_to(&self, name: &str, sealed: u64) -> u64 {
+        self.first_open(|task| matches!(task, Task::Pin { target, .. } if target == name)).unwrap_or(sealed)
+    }
+
     /// The first segment that still has a task, `is_wanted` given.
     pub(super) fn first_open(&self, is_wanted: impl Fn(&Task) -> bool) -> Option<u64> {
         self.tasks(is_wanted).map(|(segment, _)| segment).next()

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::lane::Lane;
-use super::{Pause, ReplicaStatus, Sidecar};
+use super::{Audited, Pause, ReplicaStatus, Sidecar};
 use crate::anchor::AnchorKind;
 use crate::core::time::Timestamp;
 use crate::journal::Halt;
@@ -117,23 +117,15 @@ pub struct PositionStatus {
 pub struct ReplicaRow {
     /// When; null before the first.
     pub audited_at: Option<String>,
-    /// Blocks asked for.
-    pub sampled: u64,
-    /// Those that were missing or something else.
-    pub failed: u64,
-    /// Files they belong to.
-    pub damaged_files: u64,
-    /// Those of them that were put back.
-    pub repaired_files: u64,
-    /// Files of our own archive that were put back from a target.
-    pub restored_files: u64,
+    /// What it found.
+    #[serde(flatten)]
+    pub found: Audited,
 }
 
 impl From<&ReplicaStatus> for ReplicaRow {
     fn from(last: &ReplicaStatus) -> ReplicaRow {
-        let &ReplicaStatus { at, sampled, failed, damaged_files, repaired_files, restored_files } = last;
-        let audited_at = (sampled > 0).then(|| at.to_string());
-        ReplicaRow { audited_at, sampled, failed, damaged_files, repaired_files, restored_files }
+        let ReplicaStatus { at, found } = last.clone();
+        ReplicaRow { audited_at: (found.sampled > 0).then(|| at.to_string()), found }
     }
 }
 

@@ -100,7 +100,7 @@ fn replicas_are_audited_on_a_schedule_and_damage_is_put_back_and_stated() {
     assert_eq!(log.entries("replication-audit"), 0, "not before its time");
 
     let audited = log.audited_after(DAY);
-    assert!(audited.iter().all(|(_, last)| last.sampled > 6 && last.failed == 0), "{audited:?}");
+    assert!(audited.iter().all(|(_, last)| last.found.sampled > 6 && last.found.failed == 0), "{audited:?}");
     assert_eq!((log.entries("replication-audit"), log.entries("pinned")), (2, pinned));
 
     let (lost, damaged) = (log.file("vault", "000001.payload.car"), log.file("vault", "000002.proof.car"));
@@ -109,15 +109,15 @@ fn replicas_are_audited_on_a_schedule_and_damage_is_put_back_and_stated() {
     damage(&damaged);
     let audited = log.audited_after(DAY);
     let [(_, shelf), (_, vault)] = audited.as_slice() else { panic!("{audited:?}") };
-    assert_eq!((shelf.failed, shelf.damaged_files), (0, 0));
-    assert_eq!((vault.damaged_files, vault.repaired_files), (2, 2), "{vault:?}");
-    assert!(vault.failed >= 2 && !vault.is_damaged());
+    assert_eq!((shelf.found.failed, shelf.found.damaged_files), (0, 0));
+    assert_eq!((vault.found.damaged_files, vault.found.repaired_files), (2, 2), "{vault:?}");
+    assert!(vault.found.failed >= 2 && !vault.found.is_damaged());
     assert_eq!([&lost, &damaged].map(|path| std::fs::read(path).unwrap()), sound);
     assert!(log.file("vault", "000002.proof.car.damaged-1").exists(), "what differs is kept");
     assert_eq!((log.entries("replication-audit"), log.entries("pinned")), (4, pinned + 2), "each is stated again");
 
     let audited = log.audited_after(DAY);
-    assert!(audited.iter().all(|(_, last)| last.failed == 0), "{audited:?}");
+    assert!(audited.iter().all(|(_, last)| last.found.failed == 0), "{audited:?}");
     log.close();
 }
 
@@ -126,7 +126,7 @@ fn without_repairs_damage_stays_and_is_told() {
     let mut log = Driven::new(Wanted { blocks: Some(1_000), repairs: false });
     damage(&log.file("vault", "000000.proof.car"));
     let audited = log.audited_after(DAY);
-    assert!(audited.iter().any(|(name, last)| name == "vault" && last.failed == 1 && last.is_damaged()));
+    assert!(audited.iter().any(|(name, last)| name == "vault" && last.found.failed == 1 && last.found.is_damaged()));
     let trouble = log.sidecar.waiting_for();
     assert_eq!(trouble.keys().collect::<Vec<_>>(), ["replica vault"], "{trouble:?}");
     log.close();
@@ -141,10 +141,10 @@ fn the_schedule_outlives_a_target_that_is_away_and_a_sample_costs_no_more_than_i
     while !log.sidecar.waiting_for().contains_key("replica vault") {
         log.sidecar.step(now).unwrap();
     }
-    assert!(log.sidecar.replicas().any(|(name, last)| name == "vault" && last.sampled == 0), "nothing was shown");
+    assert!(log.sidecar.replicas().any(|(name, last)| name == "vault" && last.found.sampled == 0), "nothing was shown");
     std::fs::rename(&away, log.dir.path().join("vault")).unwrap();
     let audited = log.audited_after(2 * DAY);
-    assert!(audited.iter().all(|(_, last)| last.sampled == 3), "{audited:?}");
+    assert!(audited.iter().all(|(_, last)| last.found.sampled == 3), "{audited:?}");
     log.close();
 }
 
