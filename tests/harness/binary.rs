@@ -57,6 +57,26 @@ impl Log {
         self.add("[pin.vault]\nkind = \"folder\"\npath = \"vault\"\n");
     }
 
+    /// Folds so many consent events of a file of this name, each of another person.
+    pub(crate) fn ingest_events(&self, name: &str, count: usize) {
+        let event = |n: usize| {
+            serde_json::json!({
+                "specversion": "1.0", "id": format!("{name}-{n}"), "source": "urn:test", "type": "com.maily.consent.v1",
+                "time": "2026-01-01T00:00:00Z",
+                "data": {
+                    "receiptId": format!("{name}-{n}"),
+                    "subject": { "identifiers": [{ "type": "email", "value": format!("p{n}@example.org") }] },
+                    "purposes": [{ "purposeId": "newsletter", "decision": "DECISION_GIVEN" }],
+                    "jurisdiction": "GDPR",
+                },
+            })
+            .to_string()
+        };
+        let path = self.dir.path().join(format!("{name}.ndjson"));
+        std::fs::write(&path, (0..count).map(event).collect::<Vec<_>>().join("\n") + "\n").unwrap();
+        assert_eq!(self.ok(&["ingest", path.to_str().unwrap()])["accepted"], count);
+    }
+
     /// The command, ready to be started.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pinfold"));

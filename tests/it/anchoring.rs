@@ -268,11 +268,7 @@ fn a_crash_after_any_step_loses_nothing() {
     settle(&mut sidecar);
     log.segment(&mut sidecar, 2);
     sidecar.close().unwrap();
-    let before = log.path("before");
-    std::fs::create_dir(&before).unwrap();
-    for name in PARTS {
-        copy_tree(&log.path(name), &before.join(name));
-    }
+    let before = kept(&log);
     let mut is_whole = false;
     for steps in 0.. {
         if is_whole {
@@ -302,11 +298,7 @@ fn files_that_no_entry_names_yet_are_gone_on_from() {
     let mut sidecar = log.open();
     log.segment(&mut sidecar, 1);
     sidecar.close().unwrap();
-    let before = log.path("before");
-    std::fs::create_dir(&before).unwrap();
-    for name in PARTS {
-        copy_tree(&log.path(name), &before.join(name));
-    }
+    let before = kept(&log);
     let mut sidecar = log.open();
     settle(&mut sidecar);
     sidecar.close().unwrap();
@@ -384,11 +376,7 @@ fn a_log_rolled_back_with_all_its_copies_is_stopped_by_its_witness() {
     log.segment(&mut sidecar, 1);
     settle(&mut sidecar);
     sidecar.close().unwrap();
-    let before = log.path("before");
-    std::fs::create_dir(&before).unwrap();
-    for name in PARTS {
-        copy_tree(&log.path(name), &before.join(name));
-    }
+    let before = kept(&log);
     let mut sidecar = log.open();
     log.segment(&mut sidecar, 2);
     settle(&mut sidecar);
@@ -435,6 +423,16 @@ fn a_newcomer_signs_the_newest_checkpoint() {
 }
 
 const PARTS: [&str; 5] = ["data", "heads", "keyring", "vault", "registry"];
+
+/// A copy of all of it beside the log.
+fn kept(log: &Log) -> PathBuf {
+    let before = log.path("before");
+    std::fs::create_dir(&before).unwrap();
+    for name in PARTS {
+        copy_tree(&log.path(name), &before.join(name));
+    }
+    before
+}
 
 fn restore(log: &Log, from: &Path) {
     for name in PARTS {

@@ -20,29 +20,13 @@ fn log() -> Log {
     let log = Log::new("example.com/test/export");
     log.pin_to_folder();
     for name in ["first", "second"] {
-        let path = log.dir.path().join(format!("{name}.ndjson"));
-        fs::write(&path, (0..10).map(|n| event(name, n)).collect::<Vec<_>>().join("\n") + "\n").unwrap();
-        assert_eq!(log.ok(&["ingest", text(&path)])["accepted"], 10);
+        log.ingest_events(name, 10);
         log.ok(&["run", "--until-idle"]);
         if name == "first" {
             log.ok(&["key", "rotate"]);
         }
     }
     log
-}
-
-fn event(name: &str, n: usize) -> String {
-    json!({
-        "specversion": "1.0", "id": format!("{name}-{n}"), "source": "urn:test", "type": "com.maily.consent.v1",
-        "time": "2026-01-01T00:00:00Z",
-        "data": {
-            "receiptId": format!("{name}-{n}"),
-            "subject": { "identifiers": [{ "type": "email", "value": format!("p{n}@example.org") }] },
-            "purposes": [{ "purposeId": "newsletter", "decision": "DECISION_GIVEN" }],
-            "jurisdiction": "GDPR",
-        },
-    })
-    .to_string()
 }
 
 fn export(log: &Log, name: &str, args: &[&str]) -> (PathBuf, Value) {

@@ -22,27 +22,8 @@ fn log() -> Log {
 
 /// Folds ten events of a file of this name, and has them sealed, pinned and registered.
 fn grow(log: &Log, name: &str) {
-    ingest(log, name);
+    log.ingest_events(name, 10);
     log.ok(&["run", "--until-idle"]);
-}
-
-fn ingest(log: &Log, name: &str) {
-    let event = |n: usize| {
-        json!({
-            "specversion": "1.0", "id": format!("{name}-{n}"), "source": "urn:test", "type": "com.maily.consent.v1",
-            "time": "2026-01-01T00:00:00Z",
-            "data": {
-                "receiptId": format!("{name}-{n}"),
-                "subject": { "identifiers": [{ "type": "email", "value": format!("p{n}@example.org") }] },
-                "purposes": [{ "purposeId": "newsletter", "decision": "DECISION_GIVEN" }],
-                "jurisdiction": "GDPR",
-            },
-        })
-        .to_string()
-    };
-    let path = log.dir.path().join(format!("{name}.ndjson"));
-    fs::write(&path, (0..10).map(event).collect::<Vec<_>>().join("\n") + "\n").unwrap();
-    assert_eq!(log.ok(&["ingest", path.to_str().unwrap()])["accepted"], 10);
 }
 
 fn text(path: &Path) -> &str {
@@ -99,7 +80,7 @@ fn a_log_rotated_twice_under_a_running_sidecar_verifies_from_its_first_and_its_n
         let rotated = log.ok(&["key", "rotate"]);
         assert_eq!(rotated["step"], "rotated", "{rotated}");
         log.wait(&mut running, "the pin of the change", |status| status["pinned"]["vault"].as_u64() > Some(segments));
-        ingest(&log, name);
+        log.ingest_events(name, 10);
         log.ok(&["seal"]);
         log.ok(&["register"]);
     }
@@ -200,7 +181,7 @@ fn a_rebuild_goes_on_with_the_key_its_archive_ends_under() {
 fn stolen(log: &Log, name: &str) -> Log {
     let thief = Log { dir: tempfile::tempdir().unwrap() };
     copy_tree(&log.path(""), &thief.path(""));
-    ingest(&thief, name);
+    thief.ingest_events(name, 10);
     thief.ok(&["seal"]);
     thief
 }

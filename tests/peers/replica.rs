@@ -16,20 +16,7 @@ fn pinned_log(node: &Node) -> Log {
     ));
     std::fs::write(log.path("keys/kubo"), password).unwrap();
     for n in 0..2 {
-        let event = |i: usize| {
-            serde_json::json!({
-                "specversion": "1.0", "id": format!("{n}-{i}"), "source": "urn:test", "type": "com.maily.consent.v1",
-                "data": {
-                    "receiptId": format!("r{i}"),
-                    "subject": { "identifiers": [{ "type": "email", "value": format!("p{i}@example.org") }] },
-                    "purposes": [{ "purposeId": "newsletter", "decision": "DECISION_GIVEN" }],
-                },
-            })
-            .to_string()
-        };
-        let file = log.dir.path().join(format!("events{n}.ndjson"));
-        std::fs::write(&file, (0..20).map(event).collect::<Vec<_>>().join("\n")).unwrap();
-        log.ok(&["ingest", file.to_str().unwrap()]);
+        log.ingest_events(&format!("events{n}"), 20);
         log.ok(&["run", "--until-idle", "--timeout", "120s"]);
     }
     log
